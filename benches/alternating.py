@@ -1,0 +1,48 @@
+"""Two ways of doing one thing, measured in turns, so that a busy machine is busy for both."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fathomdb import _native
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
+import oracle
+
+__all__ = ["compare", "header", "oracle"]
+
+if _native.BUILD != "release":
+    sys.exit(f"fathomdb._native is a {_native.BUILD} build; measure one made with --release")
+
+
+def compare(
+    name: str,
+    reference: Callable[[], object],
+    kernel: Callable[[], object],
+    *,
+    target: float | None = None,
+    rounds: int = 15,
+) -> None:
+    """Prints both medians in milliseconds, their ratio, and the target where there is one."""
+    reference()
+    kernel()
+    taken: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds):
+        for seconds, work in zip(taken, (reference, kernel), strict=True):
+            start = time.perf_counter()
+            work()
+            seconds.append(time.perf_counter() - start)
+    slow, fast = map(statistics.median, taken)
+    aim = "" if target is None else f"  target {target:g}x"
+    print(f"{name:38}{slow * 1e3:11.3f} ms{fast * 1e3:11.3f} ms{slow / fast:8.2f}x{aim}")
+
+
+def header(reference: str) -> None:
+    print(f"{'':38}{reference:>14}{'kernel':>14}{'ratio':>9}")

@@ -1,0 +1,141 @@
+# Editors show these docstrings: a compiled module has no source to read.
+"""The hot path in Rust: hashes, vectors, blobs and splitting, with the GIL released."""
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal, final, overload
+
+__version__: Final[str]
+"""The version of the package."""
+
+BUILD: Final[str]
+"""How the module was built, ``"release"`` or ``"debug"``; benches refuse ``"debug"``."""
+
+SPLITTER_VERSION: Final[str]
+"""The rules by which :func:`split_text` cuts; stored with the data, since others cut otherwise."""
+
+def canonical_chunk_hash(chunk_id: str, text: str) -> str:
+    """SHA-256 of the id (UTF-8), one NUL byte and the text (UTF-8), as lowercase hex.
+
+    Raises:
+        InvalidInputError: the id is empty or contains a NUL; id or text has a lone surrogate.
+    """
+
+@overload
+def canonical_chunk_hashes(
+    chunk_ids: Sequence[str], texts: Sequence[str], *, content: Literal[False] = False
+) -> list[bytes]: ...
+@overload
+def canonical_chunk_hashes(
+    chunk_ids: Sequence[str], texts: Sequence[str], *, content: Literal[True]
+) -> tuple[list[bytes], list[bytes]]:
+    """The canonical hash, 32 bytes, of each pair, in order.
+
+    With ``content`` also the content hash, SHA-256 of the text alone, of each.
+
+    Raises:
+        InvalidInputError: as :func:`canonical_chunk_hash`, naming the index; or the sequences
+            differ in length.
+    """
+
+@overload
+def verify_chunk_hashes(
+    chunk_ids: Sequence[str],
+    texts: Sequence[str],
+    expected: Sequence[bytes],
+    *,
+    content: Literal[False] = False,
+) -> list[int]: ...
+@overload
+def verify_chunk_hashes(
+    chunk_ids: Sequence[str],
+    texts: Sequence[str],
+    expected: Sequence[bytes],
+    *,
+    content: Literal[True],
+) -> tuple[list[int], list[bytes]]:
+    """The indices, ascending, whose canonical hash is not the expected one.
+
+    With ``content`` also the content hash of each text.
+
+    Raises:
+        InvalidInputError: as :func:`canonical_chunk_hashes`; or an expected hash is not 32 bytes.
+    """
+
+def content_hashes(texts: Sequence[str]) -> list[bytes]:
+    """SHA-256, 32 bytes, of each text alone, in order.
+
+    Raises:
+        InvalidInputError: a text has a lone surrogate; the message names its index.
+    """
+
+@final
+class PackedVectors:
+    """Checked vectors in one buffer, ready to be stored."""
+
+    @property
+    def count(self) -> int:
+        """How many rows there are, bad ones included."""
+
+    @property
+    def dimension(self) -> int:
+        """How many columns each row has."""
+
+    @property
+    def blob(self) -> bytes:
+        """All rows, one after the other: ``count * dimension`` little-endian f32; bad rows are zero."""
+
+    @property
+    def bad(
+        self,
+    ) -> list[
+        tuple[int, int | None, Literal["dimension", "not_finite", "zero", "not_numeric"], str]
+    ]:
+        """Every row that must not be stored: (row, column, cause, detail), rows ascending."""
+
+    def rows(self) -> list[memoryview]:
+        """One view a row into ``blob``, without a copy, ready to be bound by SQLite."""
+
+    def __len__(self) -> int: ...
+
+def pack_vectors(rows: Any, dimension: int | None, *, normalize: bool = False) -> PackedVectors:
+    """Copies rows into one buffer of f32 and checks that copy.
+
+    Args:
+        rows: shape (n, dimension): a NumPy array or other buffer of native f16, f32 or f64, with
+            any strides; an object with ``__array__`` that gives one; or a list or tuple of rows,
+            each a list or tuple of numbers or an array of shape (dimension,).
+        dimension: the columns of a row; None learns it from the first row that has any.
+        normalize: scale every row to unit length (L2).
+
+    Returns:
+        All rows, and a list of the bad ones, each with its cause: ``"dimension"`` (another number
+        of columns), ``"not_finite"`` (NaN or infinite as f32), ``"zero"`` (no direction) or
+        ``"not_numeric"`` (the row is no vector, or a column no number). The arrays may be written
+        to meanwhile: what was checked is what is returned.
+
+    Raises:
+        InvalidInputError: the dimension is not an integer of 1 or more.
+        EmbedderContractError: ``rows`` is not an array of two dimensions, is masked, or has
+            elements that are not floats; or a dimension of None cannot be learned.
+    """
+
+def unpack_vectors(blobs: Sequence[bytes | memoryview], dimension: int) -> bytes:
+    """Joins stored vectors into one buffer, bit for bit: n times ``dimension`` little-endian f32.
+
+    Raises:
+        InvalidInputError: the dimension is not an integer of 1 or more, or a blob is not bytes.
+        DimensionMismatchError: a blob has not 4 bytes a column; the message names its index.
+    """
+
+def split_text(text: str, chunk_chars: int) -> list[tuple[int, int, str]]:
+    """Cuts a text into pieces of at most ``chunk_chars`` characters: (start, end, piece).
+
+    Cuts at the highest of paragraph, line, sentence and word that fits. The pieces, one after
+    the other, are the text. No piece is white space alone, unless the text is: white space goes
+    to the piece before it (at the start to the one after), which it may make longer. ``start``
+    and ``end`` are offsets in bytes of UTF-8. An empty text has no pieces.
+
+    Raises:
+        InvalidInputError: the text has a lone surrogate, or ``chunk_chars`` is not an integer of
+            1 or more.
+    """

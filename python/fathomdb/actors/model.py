@@ -1,0 +1,141 @@
+"""A model in service: an embedder with its profile, its pool of threads, and its outages."""
+
+from __future__ import annotations
+
+import random
+import threading
+from typing import TYPE_CHECKING, Any
+
+from fathomdb.actors.embed_pool import EmbedPool
+from fathomdb.embedders.protocol import Embedder, limits_of
+from fathomdb.errors import EmbedderUnavailableError
+from fathomdb.pipeline.claim import BatchSizes
+from fathomdb.pipeline.embed import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
+
+    from fathomdb.actors.counters import Counters
+    from fathomdb.config import EngineConfig
+    from fathomdb.store.profiles import Profile
+
+
+class Model:
+    """What the projector and searches call; safe for any thread.
+
+    The profile is paused after an outage, with growing, jittered waits; ``Retry-After`` wins.
+    """
+
+    def __init__(
+        self, embedder: Embedder, profile: Profile, config: EngineConfig, counters: Counters
+    ) -> None:
+        self.embedder = embedder
+        self.profile = profile
+        self.pool = EmbedPool(embedder)
+        self.sizes = BatchSizes.of(limits_of(embedder))
+        self._config = config
+        self._clock = config.clock
+        self._counters = counters
+        self._count_truncated: Callable[[Sequence[str]], int] | None = getattr(
+            embedder, "count_truncated", None
+        )
+        self._lock = threading.Lock()
+        self._outage: str | None = None
+        self._outage_since = 0.0
+        self._paused_until = 0.0
+        self._wait_seconds = 0.0
+        self._jitter = random.Random()  # noqa: S311 - spreads probes, hides nothing
+
+    # --- calls ------------------------------------------------------------------------------------
+
+    def embed_batch(self, texts: Sequence[str]) -> Future[Any]:
+        """Has a batch of texts embedded on the pool."""
+
+        def call() -> Any:
+            began = self._clock.monotonic()
+            try:
+                return self.embedder.batch_embed(texts)
+            finally:
+                truncated = self._count_truncated(texts) if self._count_truncated else 0
+                self._counters.add_call(self._clock.monotonic() - began, truncated)
+
+        return self.pool.submit(call)
+
+    def embed_query(self, text: str, timeout_seconds: float) -> Any:
+        """One query's vector, by the query method where the embedder has one.
+
+        Raises:
+            EmbedderUnavailableError: The model cannot say now, for whatever reason.
+        """
+        method = getattr(self.embedder, "embed_query", None)
+
+        def call() -> Any:
+            began = self._clock.monotonic()
+            try:
+                if method is not None:
+                    return method(text)
+                return self.embedder.batch_embed([text])[0]
+            finally:
+                self._counters.add_call(self._clock.monotonic() - began, 0)
+
+        reply = self.pool.submit(call, query=True)
+        try:
+            return reply.result(timeout_seconds)
+        except EmbedderUnavailableError:
+            raise
+        except TimeoutError as error:
+            if not reply.done():
+                self.pool.abandon(reply)
+            raise EmbedderUnavailableError(
+                f"{self.profile} did not embed the query within {timeout_seconds:g} s"
+            ) from error
+        except Exception as error:
+            raise EmbedderUnavailableError(
+                f"{self.profile} could not embed the query: {describe(error)}"
+            ) from error
+
+    # --- outages ----------------------------------------------------------------------------------
+
+    @property
+    def outage(self) -> str | None:
+        """Why the profile is paused, in the embedder's own words, or None."""
+        with self._lock:
+            return self._outage
+
+    def pause(self, error: Exception) -> None:
+        """Begins an outage, or makes its wait longer."""
+        with self._lock:
+            now = self._clock.monotonic()
+            if self._outage is None:
+                self._outage_since = now
+                self._wait_seconds = self._config.outage_wait_seconds
+                self._counters.add_outage()
+            else:
+                self._wait_seconds = min(
+                    2 * self._wait_seconds, self._config.outage_wait_max_seconds
+                )
+            self._outage = describe(error)
+            asked = getattr(error, "retry_after_seconds", None)
+            # Full jitter would probe at once half the time; a quarter either way spreads enough.
+            wait = self._wait_seconds * self._jitter.uniform(0.75, 1.25) if asked is None else asked
+            self._paused_until = now + wait
+
+    def resume(self) -> None:
+        """Ends an outage."""
+        with self._lock:
+            if self._outage is not None:
+                self._counters.add_outage_seconds(self._clock.monotonic() - self._outage_since)
+                self._outage = None
+
+    def pause_seconds(self) -> float:
+        """How long until the next probe; 0 where it is due."""
+        with self._lock:
+            return max(0.0, self._paused_until - self._clock.monotonic())
+
+    def close(self) -> None:
+        """Ends the pool, and the embedder where it has a ``close``."""
+        self.pool.close()
+        close = getattr(self.embedder, "close", None)
+        if close is not None:
+            close()

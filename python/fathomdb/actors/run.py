@@ -1,0 +1,404 @@
+"""One run over the queue: claims, embeds and applies, overlapped, until there is a reason to stop.
+
+Used by the projector's thread alone. It never embeds by itself and never writes: embedders run in
+their pool, transactions on the writer, and this thread waits for whichever is done first.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fathomdb.actors.actor import logger
+from fathomdb.actors.embed_pool import EmbedTimeoutError
+from fathomdb.config import BACKFILL_EVERY
+from fathomdb.errors import EngineClosedError, FathomError
+from fathomdb.pipeline import apply, claim, embed, validate, verify
+from fathomdb.pipeline.claim import Claim
+from fathomdb.pipeline.embed import EmbedOutcome
+from fathomdb.pipeline.outcome import BatchOutcome, Charged, Failed, Stored, Tally
+from fathomdb.store import chunks, indexes, profiles, vectors
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    from fathomdb._native import PackedVectors
+    from fathomdb.actors.counters import Counters, Progress
+    from fathomdb.actors.model import Model
+    from fathomdb.actors.writer import Operation, T, WriterActor
+    from fathomdb.config import EngineConfig
+    from fathomdb.pipeline.embed import EmbedSteps
+    from fathomdb.pipeline.verify import Verified
+    from fathomdb.records import StoppedBy
+    from fathomdb.store.readers import ReaderPool
+    from fathomdb.store.transaction import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every run of one engine works with."""
+
+    writer: WriterActor
+    readers: ReaderPool
+    config: EngineConfig
+    counters: Counters
+    progress: Progress
+    changed: threading.Condition
+    """Notified whenever a run may have something new to do."""
+    stranded: list[BatchOutcome] = field(default_factory=list)
+    """Claims that could not be settled (a full disk, say): the next run gives them back first."""
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """A claim on its way: which embed call it waits for."""
+
+    claim: Claim
+    verified: Verified
+    steps: EmbedSteps
+    call: Future[Any] | None = None
+    deadline: float = 0.0
+    outcome: EmbedOutcome | None = None
+
+
+class Run:
+    """Claims of one model on their way, and what became of those that are done (``tally``).
+
+    Args:
+        around: The engine's parts.
+        model: The model to embed with.
+        why_stop: Asked between batches: a reason to claim no more, or None.
+        must_stop: Asked while waiting: whether to leave even what is being embedded.
+        on_applied: Called after each batch.
+        one_tick: One claim only, incremental work first, to the letter.
+    """
+
+    def __init__(
+        self,
+        around: Surroundings,
+        model: Model,
+        *,
+        why_stop: Callable[[], StoppedBy | None],
+        must_stop: Callable[[], bool],
+        on_applied: Callable[[Tally], None],
+        one_tick: bool,
+    ) -> None:
+        self._around = around
+        self._clock = around.config.clock
+        self._model = model
+        self._why_stop = why_stop
+        self._must_stop = must_stop
+        self._on_applied = on_applied
+        self._one_tick = one_tick
+        self.tally = Tally()
+        self._ticks = 0
+        self._window: list[_Batch] = []
+        self._applying: deque[tuple[Future[Tally], BatchOutcome]] = deque()
+        self._claiming: Future[Claim] | None = None
+
+    def go(self) -> StoppedBy:
+        """Runs; whatever ends it, no row stays claimed and each is counted."""
+        try:
+            while self._around.stranded:
+                reply, _ = self._settle(self._around.stranded[-1])
+                self._account(reply.result())
+                self._around.stranded.pop()
+            if self._model.outage is not None and not self._probe():
+                return "cancelled" if self._must_stop() else "unavailable"
+            return self._loop()
+        finally:
+            self._give_back()
+
+    def _loop(self) -> StoppedBy:
+        stopped_by: StoppedBy | None = None
+        while True:
+            if self._must_stop():
+                return "cancelled"
+            stopped_by = stopped_by or ("unavailable" if self._model.outage else self._why_stop())
+            if stopped_by is None and self._claiming is None and self._has_room():
+                self._claiming = self._claim()
+            if self._claiming is not None and self._claiming.done():
+                claimed, self._claiming = self._claiming.result(), None
+                if claimed.rows:
+                    # The next claim is on its way while this one is embedded.
+                    if stopped_by is None and self._has_room():
+                        self._claiming = self._claim()
+                    self._window.append(self._begin(claimed))
+                elif not self._window and not self._applying:
+                    stopped_by = stopped_by or "idle"
+            while self._applying and self._applying[0][0].done():
+                self._account(self._applied(*self._applying.popleft()))
+            for batch in [batch for batch in self._window if self._is_ready(batch)]:
+                self._advance(batch)
+                if batch.outcome is not None:
+                    self._window.remove(batch)
+                    self._applying.append(self._apply(batch, batch.outcome))
+            if not self._window and not self._applying and self._claiming is None:
+                if self._one_tick and self._ticks and stopped_by is None:
+                    stopped_by = "idle"
+                if stopped_by is not None:
+                    if stopped_by == "idle":
+                        self._mark_fresh()
+                    return stopped_by
+            else:
+                self._wait()
+
+    # --- claim and verify -------------------------------------------------------------------------
+
+    def _has_room(self) -> bool:
+        """One batch more than the embedder takes at once is claimed, and as many are applied."""
+        if self._one_tick:
+            return self._ticks == 0
+        most = self._model.pool.concurrency + 1
+        return len(self._window) < most and len(self._applying) < most
+
+    def _claim(self) -> Future[Claim]:
+        self._ticks += 1
+        model, now_ms = self._model, self._now_ms()
+        backfill_first = not self._one_tick and self._ticks % BACKFILL_EVERY == 0
+
+        def operation(tx: Transaction) -> Claim:
+            return claim.claim(
+                tx, model.profile.profile_id, model.sizes, now_ms, backfill_first=backfill_first
+            )
+
+        return self._call(operation, model.sizes.incremental)
+
+    def _begin(self, claimed: Claim) -> _Batch:
+        with self._around.readers.snapshot() as db:
+            current = chunks.for_projection(db, (row.chunk_key for row in claimed.rows))
+            wanted = {
+                schema.kind
+                for schema in indexes.every(db)
+                if schema.enabled and schema.profile_id == claimed.profile_id
+            }
+        verified = verify.verify(claimed, current, wanted)
+        steps = embed.embed(verified.texts, verified.content_hashes, self._validate)
+        batch = _Batch(claimed, verified, steps)
+        self._step(batch, lambda: next(steps))
+        return batch
+
+    def _validate(self, array: Any, count: int) -> PackedVectors:
+        return validate.validate(array, count, self._model.profile)
+
+    # --- embed ------------------------------------------------------------------------------------
+
+    def _step(self, batch: _Batch, go: Callable[[], Any]) -> None:
+        """Runs the embed stage to its next call, and makes that call."""
+        try:
+            texts = go()
+        except StopIteration as stop:
+            batch.call, batch.outcome = None, stop.value
+            return
+        batch.deadline = self._clock.monotonic() + self._around.config.embed_timeout_seconds
+        batch.call = self._model.embed_batch(texts)
+        batch.call.add_done_callback(lambda _: self._notify())
+
+    def _is_ready(self, batch: _Batch) -> bool:
+        return batch.call is None or batch.call.done() or self._clock.monotonic() >= batch.deadline
+
+    def _advance(self, batch: _Batch) -> None:
+        """Hands the embed stage what its call came to."""
+        call = batch.call
+        if call is None:
+            return
+        if not call.done():
+            self._model.pool.abandon(call)
+            seconds = self._around.config.embed_timeout_seconds
+            timed_out = EmbedTimeoutError(f"the embedder did not return within {seconds:g} s")
+            if self._model.pool.stuck:
+                # It cannot be asked about single texts: nothing is charged to any of them.
+                batch.call, batch.outcome = None, EmbedOutcome(outage=timed_out)
+            else:
+                self._step(batch, lambda: batch.steps.throw(timed_out))
+        elif (error := call.exception()) is not None:
+            self._step(batch, lambda: batch.steps.throw(error))
+        else:
+            self._step(batch, lambda: batch.steps.send(call.result()))
+
+    def _probe(self) -> bool:
+        """Asks a paused embedder for the probe text; True where it is back."""
+        model = self._model
+        if model.pool.stuck:
+            outage: Exception | None = EmbedTimeoutError(
+                "an abandoned call of the embedder has not returned yet"
+            )
+        else:
+            steps = embed.probe(self._validate)
+            batch = _Batch(Claim(0, 0, ()), verify.NOTHING, steps)
+            self._step(batch, lambda: next(steps))
+            self._window.append(batch)
+            while batch.outcome is None:
+                self._wait()
+                if self._must_stop():
+                    self._give_back()
+                    return False
+                if self._is_ready(batch):
+                    self._advance(batch)
+            self._window.clear()
+            outage = batch.outcome.outage
+        if outage is None:
+            model.resume()
+        else:
+            model.pause(outage)
+            self.tally.unavailable_ticks += 1
+        self._around.progress.bump()
+        return outage is None
+
+    # --- settle -----------------------------------------------------------------------------------
+
+    def _apply(self, batch: _Batch, embedded: EmbedOutcome) -> tuple[Future[Tally], BatchOutcome]:
+        outcome = self._outcome(batch, embedded)
+        self.tally.reused += embedded.reused
+        if embedded.outage is not None:
+            self.tally.unavailable_ticks += 1
+            self._model.pause(embedded.outage)
+            self._around.progress.bump()
+        return self._settle(outcome)
+
+    def _settle(self, outcome: BatchOutcome) -> tuple[Future[Tally], BatchOutcome]:
+        config = self._around.config
+        policy = apply.RetryPolicy(config.max_attempts, config.retry_wait_seconds)
+        now_ms = self._now_ms()
+
+        def operation(tx: Transaction) -> Tally:
+            tally = apply.apply_if_claimed(tx, outcome, policy, now_ms)
+            tx.on_commit(self._around.progress.bump)
+            return tally
+
+        return self._call(operation, len(outcome.rows())), outcome
+
+    def _applied(self, reply: Future[Tally], outcome: BatchOutcome) -> Tally:
+        try:
+            return reply.result()
+        except FathomError:
+            self._around.stranded.append(outcome.as_reverted())
+            raise
+
+    def _outcome(self, batch: _Batch, embedded: EmbedOutcome) -> BatchOutcome:
+        """What becomes of each row of a claim."""
+        model, verified = self._model, batch.verified
+        outcome = BatchOutcome(
+            batch.claim.fence, batch.claim.profile_id, discarded=[*verified.discarded]
+        )
+        if embedded.outage is not None:
+            outcome.error = embed.describe(embedded.outage)
+        if embedded.vectors and model.profile.dimension is None:
+            self._learn_dimension(next(iter(embedded.vectors.values()))[0].dimension)
+        batches = {id(packed): packed for packed, _ in embedded.vectors.values()}
+        views = {key: packed.rows() for key, packed in batches.items()}
+        bad = {
+            key: {row: (cause, detail) for row, _, cause, detail in packed.bad}
+            for key, packed in batches.items()
+        }
+        for place, row in enumerate(verified.rows):
+            if place in embedded.errors:
+                outcome.charged.append(Charged(row, embedded.errors[place]))
+            elif place not in embedded.vectors:
+                outcome.reverted.append(row)
+            else:
+                packed, n = embedded.vectors[place]
+                if packed.dimension != model.profile.dimension:
+                    detail = f"{packed.dimension} numbers, the model has {model.profile.dimension}"
+                    outcome.failed.append(Failed(row, "dimension", detail))
+                elif n in bad[id(packed)]:
+                    outcome.failed.append(Failed(row, *bad[id(packed)][n]))
+                else:
+                    outcome.stored.append(
+                        Stored(row, views[id(packed)][n], verified.content_hashes[place])
+                    )
+        messages = [item.message for item in outcome.failed]
+        messages.extend(item.message for item in outcome.charged)
+        if outcome.error is None and messages:
+            outcome.error = messages[0]
+        return outcome
+
+    def _learn_dimension(self, dimension: int) -> None:
+        profile_id = self._model.profile.profile_id
+
+        def operation(tx: Transaction) -> profiles.Profile:
+            profiles.learn_dimension(tx.db, profile_id, dimension)
+            profile = profiles.get(tx.db, profile_id)
+            for schema in indexes.every(tx.db):
+                if schema.enabled and schema.profile_id == profile_id:
+                    vectors.create(tx.db, schema.kind, profile)
+            return profile
+
+        self._model.profile = self._call(operation).result()
+
+    def _account(self, done: Tally) -> None:
+        self.tally.add(done)
+        self._around.counters.add_tally(done)
+        self._on_applied(self.tally)
+
+    def _mark_fresh(self) -> None:
+        """Kinds that have nothing left to wait for are fresh."""
+        profile_id = self._model.profile.profile_id
+        with self._around.readers.snapshot() as db:
+            waiting = any(
+                schema.enabled and schema.state != "fresh" and schema.profile_id == profile_id
+                for schema in indexes.every(db)
+            )
+        if waiting:
+            self._call(lambda tx: indexes.complete(tx.db, profile_id)).result()
+
+    def _give_back(self) -> None:
+        """Sends what is still claimed when a run ends early back to pending, and counts it."""
+        claims = [batch.claim for batch in self._window]
+        for batch in self._window:
+            if batch.call is not None:
+                self._model.pool.abandon(batch.call)
+        settling = [*self._applying]
+        if self._claiming is not None and self._claiming.exception() is None:
+            claims.append(self._claiming.result())
+        self._window.clear()
+        self._applying.clear()
+        self._claiming = None
+        for claimed in claims:
+            if claimed.rows:
+                outcome = BatchOutcome(claimed.fence, claimed.profile_id, reverted=[*claimed.rows])
+                try:
+                    settling.append(self._settle(outcome))
+                except EngineClosedError:
+                    # The writer's last transaction reverts everything that is inflight.
+                    self.tally.reverted += len(claimed.rows)
+        for reply, outcome in settling:
+            try:
+                self._account(self._applied(reply, outcome))
+            except FathomError as error:
+                logger.warning("claimed rows could not be settled yet: %s", error)
+
+    # --- waiting ----------------------------------------------------------------------------------
+
+    def _call(self, operation: Operation[T], weight: int = 1) -> Future[T]:
+        reply = self._around.writer.submit(
+            operation,
+            timeout_seconds=self._around.config.write_timeout_seconds,
+            weight=weight,
+        )
+        reply.add_done_callback(lambda _: self._notify())
+        return reply
+
+    def _notify(self) -> None:
+        with self._around.changed:
+            self._around.changed.notify_all()
+
+    def _wait(self) -> None:
+        def something() -> bool:
+            return (
+                self._must_stop()
+                or any(self._is_ready(batch) for batch in self._window)
+                or (bool(self._applying) and self._applying[0][0].done())
+                or (self._claiming is not None and self._claiming.done())
+            )
+
+        with self._around.changed:
+            now = self._clock.monotonic()
+            deadline = min((batch.deadline for batch in self._window), default=now + 60.0)
+            self._around.changed.wait_for(something, max(0.0, deadline - now))
+
+    def _now_ms(self) -> int:
+        return int(self._clock.now() * 1000)

@@ -1,0 +1,289 @@
+"""Runtime: all that runs for one open file, started and stopped in the one right order."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fathomdb.actors.counters import Counters, Progress
+from fathomdb.actors.projector import VectorProjectionActor
+from fathomdb.actors.rebuilder import RebuildActor
+from fathomdb.actors.writer import Operation, T, WriterActor
+from fathomdb.errors import (
+    EngineClosedError,
+    ForkedProcessError,
+    InvalidInputError,
+    NotAFathomFileError,
+    ReadOnlyError,
+)
+from fathomdb.store import kinds, schema, status, work
+from fathomdb.store.connection import Connection, Durability, open_reader, open_writer, translating
+from fathomdb.store.lock import FileLock
+from fathomdb.store.readers import ReaderPool
+
+if TYPE_CHECKING:
+    from fathomdb.actors.model import Model
+    from fathomdb.config import EngineConfig
+    from fathomdb.search.result import Degraded
+    from fathomdb.store.transaction import Transaction
+
+IndexPolicy = Callable[[str], bool]
+"""Whether a kind that is new gets a vector index by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoModel:
+    """Why no model serves, as a search says it."""
+
+    degraded: Degraded
+    reason: str
+
+
+NOT_CONFIGURED = NoModel(
+    "no_embedder",
+    "no embedder is configured; pass embedder= to fathomdb.open or call admin.configure_embedding",
+)
+
+
+class Runtime:
+    """The parts of an open file. Everything else reaches the file through here."""
+
+    def __init__(
+        self,
+        path: str,
+        config: EngineConfig,
+        readers: ReaderPool,
+        owned: _Owned | None,
+        auto_enable: IndexPolicy,
+        *,
+        background: bool,
+    ) -> None:
+        self.path = path
+        self.config = config
+        self.auto_enable = auto_enable
+        self._readers = readers
+        self._owned = owned
+        self._pid = os.getpid()
+        self._closed = False
+        self._closing = threading.Lock()
+        self.progress = Progress()
+        self._model: Model | None = None
+        self._no_model = NOT_CONFIGURED
+        with self.snapshot() as db:
+            self.counters = Counters(status.read(db))
+            self._chunk_chars = kinds.chunk_chars(db)
+        self.projector: VectorProjectionActor | None = None
+        self.rebuilder: RebuildActor | None = None
+        if owned is not None:
+            self.projector = VectorProjectionActor(
+                owned.writer, readers, config, self.counters, self.progress, background=background
+            )
+            self.rebuilder = RebuildActor(owned.writer, readers, config, self.projector.wake)
+            owned.writer.start()
+            self.write(self._take_over)
+            self.projector.start()
+            self.rebuilder.start()
+            self.rebuilder.resume()
+
+    def _take_over(self, tx: Transaction) -> None:
+        """What a process that died left inflight is pending again; the file says who owns it."""
+        work.recover(tx.db, tx.fence())
+        started_ms = int(self.config.clock.now() * 1000)
+        status.write(
+            tx.db,
+            {
+                "pid": os.getpid(),
+                "started_ms": started_ms,
+                "heartbeat_ms": started_ms,
+                "outage": None,
+            },
+        )
+
+    # --- the file ---------------------------------------------------------------------------------
+
+    @property
+    def read_only(self) -> bool:
+        """Whether this engine may not write."""
+        return self._owned is None
+
+    def check(self) -> None:
+        """Refuses use after close and after a fork."""
+        if self._pid != os.getpid():
+            raise ForkedProcessError(
+                f"this engine was opened in process {self._pid} and used in its fork "
+                f"{os.getpid()}; open {self.path} in the process that uses it"
+            )
+        if self._closed:
+            raise EngineClosedError(f"the engine on {self.path} is closed; open the file again")
+
+    def snapshot(self) -> AbstractContextManager[Connection]:
+        """A read snapshot."""
+        self.check()
+        return self._readers.snapshot()
+
+    def write(
+        self, operation: Operation[T], *, timeout_seconds: float | None = None, weight: int = 1
+    ) -> T:
+        """Runs an operation in a transaction of the writer, and returns after its commit."""
+        self.check()
+        if self._owned is None:
+            raise ReadOnlyError(f"{self.path} was opened with read_only=True")
+        timeout = self.config.write_timeout_seconds if timeout_seconds is None else timeout_seconds
+        return self._owned.writer.call(operation, timeout_seconds=timeout, weight=weight)
+
+    def now_ms(self) -> int:
+        """The clock's time as it is stored."""
+        return int(self.config.clock.now() * 1000)
+
+    def chunk_chars(self, kind: str) -> int:
+        """How a kind's text is cut: as when it was first written."""
+        return self._chunk_chars.get(kind, self.config.chunk_chars)
+
+    def note_kinds(self, written: set[str]) -> None:
+        """Remembers how kinds are cut that were just written."""
+        for kind in written:
+            self._chunk_chars.setdefault(kind, self.config.chunk_chars)
+
+    # --- the model --------------------------------------------------------------------------------
+
+    @property
+    def model(self) -> Model | None:
+        """The model that serves the active profile."""
+        return self._model
+
+    @property
+    def no_model(self) -> NoModel:
+        """Why no model serves, where none does."""
+        return self._no_model
+
+    def serve(self, model: Model | None, why_not: NoModel = NOT_CONFIGURED) -> None:
+        """Has a model serve queries and the background work from now on."""
+        before, self._model, self._no_model = self._model, model, why_not
+        if self.projector is not None:
+            self.projector.serve(model)
+        if before is not None and before is not model:
+            before.close()
+        self.progress.bump()
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Stops everything in order; idempotent, and bounded by ``close_timeout_seconds``."""
+        if self._pid != os.getpid():
+            return  # the parent's engine, threads and lock are the parent's to close
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        timeout = self.config.close_timeout_seconds
+        if self.projector is not None and self.rebuilder is not None:
+            self.projector.stop()
+            self.rebuilder.stop()
+        self._readers.close(timeout)
+        if self._owned is not None:
+            self._owned.writer.stop(self._last_transaction)
+            self._owned.writer.join(timeout)
+        if self.projector is not None and self.rebuilder is not None:
+            self.projector.join(timeout)
+            self.rebuilder.join(timeout)
+        if self._model is not None:
+            self._model.close()
+        self.progress.bump()
+        if self._owned is not None:
+            self._owned.lock.release()
+
+    def _last_transaction(self, tx: Transaction) -> None:
+        work.revert_all(tx.db, tx.fence())
+        status.write(
+            tx.db,
+            {**self.counters.values(), "pid": None, "outage": None, "heartbeat_ms": self.now_ms()},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Owned:
+    """What only the process has that owns the file."""
+
+    lock: FileLock
+    writer: WriterActor
+
+
+def start(
+    path: str,
+    *,
+    read_only: bool,
+    durability: Durability,
+    background: bool,
+    lock_timeout_seconds: float,
+    config: EngineConfig,
+    auto_enable: IndexPolicy,
+) -> Runtime:
+    """Opens a file and starts what runs on it; whatever fails, nothing stays open or locked."""
+    with contextlib.ExitStack() as undo:
+        owned = None
+        if read_only:
+            _check_readable(path, config)
+        else:
+            lock = FileLock(path)
+            lock.acquire(lock_timeout_seconds)
+            undo.callback(lock.release)
+            db = _open_and_migrate(path, durability, config)
+            undo.callback(db.close)
+            owned = _Owned(
+                lock,
+                WriterActor(
+                    db,
+                    path=path,
+                    mailbox_size=config.mailbox_size,
+                    group_size=config.group_size,
+                    group_rows=config.group_rows,
+                ),
+            )
+        readers = ReaderPool(path, size=config.readers, cache_mib=config.cache_mib)
+        undo.callback(readers.close, config.close_timeout_seconds)
+        runtime = Runtime(path, config, readers, owned, auto_enable, background=background)
+        undo.pop_all()
+        return runtime
+
+
+@contextlib.contextmanager
+def _opening(path: str) -> Iterator[None]:
+    try:
+        with translating(path):
+            yield
+    except OSError as error:
+        raise InvalidInputError(f"{path} cannot be opened: {error}") from error
+
+
+def _open_and_migrate(path: str, durability: Durability, config: EngineConfig) -> Connection:
+    with _opening(path):
+        schema.check_before_open(path)
+        db = open_writer(path, durability=durability, cache_mib=config.cache_mib)
+        try:
+            schema.migrate(db, schema.check_identity(db, path))
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+
+def _check_readable(path: str, config: EngineConfig) -> None:
+    if not os.path.exists(path):
+        raise InvalidInputError(
+            f"{path} does not exist, and read_only=True does not make it; open it for writing once"
+        )
+    with _opening(path):
+        schema.check_before_open(path)
+        db = open_reader(path, cache_mib=config.cache_mib)
+        try:
+            version = schema.check_identity(db, path)
+        finally:
+            db.close()
+    if version == 0:
+        raise NotAFathomFileError(f"{path} is empty; open it for writing once")
+    schema.check_current(version, path)

@@ -1,0 +1,202 @@
+"""WriterActor: the only write connection, on one thread, with many requests a commit."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from fathomdb.actors.actor import Actor, logger
+from fathomdb.errors import EngineClosedError, FathomError, MailboxFullError, WriterTimeoutError
+from fathomdb.store.connection import Connection, translate
+from fathomdb.store.transaction import Transaction
+
+T = TypeVar("T")
+Operation = Callable[[Transaction], T]
+
+
+@dataclass(slots=True)
+class _Request:
+    operation: Operation[Any]
+    weight: int
+    reply: Future[Any] = field(default_factory=Future)
+
+
+class WriterActor(Actor):
+    """Takes requests from a bounded mailbox and commits all that wait in one transaction.
+
+    Each request runs under a savepoint of its own, so that one that fails, fails alone. Where the
+    whole transaction is lost (a full disk, an I/O error, a failing COMMIT), its requests run again
+    one by one, so that only the culprit is answered with the error.
+    """
+
+    def __init__(
+        self,
+        db: Connection,
+        *,
+        path: str,
+        mailbox_size: int,
+        group_size: int,
+        group_rows: int,
+    ) -> None:
+        super().__init__("writer")
+        self._db = db
+        self._path = path
+        self._group_size = group_size
+        self._group_rows = group_rows
+        self._mailbox: queue.Queue[_Request | None] = queue.Queue(mailbox_size)
+        self._gate = threading.Lock()
+        self._closing = False
+        self._ended = False
+        self._last: Operation[Any] | None = None
+
+    # --- from any thread --------------------------------------------------------------------------
+
+    def submit(
+        self, operation: Operation[T], *, timeout_seconds: float, weight: int = 1
+    ) -> Future[T]:
+        """Puts a request into the mailbox; its future is set after COMMIT has returned.
+
+        ``weight`` is the rows that it brings, so that a group stays short.
+
+        Raises:
+            MailboxFullError: The mailbox stayed full for ``timeout_seconds``.
+            EngineClosedError: The writer is stopping.
+        """
+        request = _Request(operation, weight)
+        if self._closing:
+            raise EngineClosedError
+        try:
+            self._mailbox.put(request, timeout=timeout_seconds)
+        except queue.Full:
+            raise MailboxFullError(
+                f"{self._mailbox.maxsize} requests were still waiting for the writer after "
+                f"{timeout_seconds:g} s; nothing of this request was stored, try again later or "
+                "write larger batches"
+            ) from None
+        if self._ended:  # it ended between the first look and the put: nobody else will answer
+            self._refuse_waiting(EngineClosedError())
+        return request.reply
+
+    def call(self, operation: Operation[T], *, timeout_seconds: float, weight: int = 1) -> T:
+        """Runs a request and waits for its answer.
+
+        Raises:
+            WriterTimeoutError: No answer in time; the request may still commit.
+        """
+        reply = self.submit(operation, timeout_seconds=timeout_seconds, weight=weight)
+        try:
+            return reply.result(timeout_seconds)
+        except FutureTimeoutError:
+            if reply.done():  # the request itself raised a TimeoutError
+                raise
+            raise WriterTimeoutError(
+                f"the writer did not answer within {timeout_seconds:g} s; the write may still "
+                "commit, so read before you write it again"
+            ) from None
+
+    def stop(self, last: Operation[Any]) -> None:
+        """Has the writer finish what waits, run one last transaction, and end; idempotent."""
+        with self._gate:
+            if self._closing:
+                return
+            self._last = last
+            self._closing = True
+        # Not a put with a limit: a full mailbox empties itself, since the writer is running.
+        self._mailbox.put(None)
+
+    # --- the loop ---------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        stopping = False
+        while not stopping:
+            group, stopping = self._next_group()
+            if group:
+                self._commit_group(group)
+        if self._last is not None:
+            self._commit_group([_Request(self._last, 1)])
+        self._db.close()
+        self._ended = True
+        self._refuse_waiting(EngineClosedError())
+
+    def _next_group(self) -> tuple[list[_Request], bool]:
+        first = self._mailbox.get()
+        if first is None:
+            return [], True
+        group, rows = [first], first.weight
+        while len(group) < self._group_size and rows < self._group_rows:
+            try:
+                request = self._mailbox.get_nowait()
+            except queue.Empty:
+                break
+            if request is None:
+                return group, True
+            group.append(request)
+            rows += request.weight
+        return group, False
+
+    def _commit_group(self, group: list[_Request]) -> None:
+        answers: list[tuple[_Request, Any, Exception | None]] = []
+        tx: Transaction | None = None
+        try:
+            tx = Transaction(self._db)
+            for request in group:
+                tx.savepoint()
+                try:
+                    answer = request.operation(tx)
+                    tx.release()
+                except Exception as error:
+                    if not tx.rollback_request():
+                        raise
+                    answers.append((request, None, error))
+                else:
+                    answers.append((request, answer, None))
+            calls = tx.commit()
+        except Exception as error:
+            if tx is not None:
+                tx.rollback()
+            if len(group) == 1:
+                self._answer(group[0], None, error)
+                return
+            logger.warning("a commit of %d requests failed, running them alone", len(group))
+            for request in group:
+                self._commit_group([request])
+            return
+        for call in calls:
+            try:
+                call()
+            except Exception:
+                # The commit stands, whatever those who hear of it make of it.
+                logger.exception("a call after a commit failed")
+        for request, answer, failure in answers:
+            self._answer(request, answer, failure)
+
+    def _answer(self, request: _Request, answer: Any, error: Exception | None) -> None:
+        if not request.reply.set_running_or_notify_cancel():
+            return
+        if error is None:
+            request.reply.set_result(answer)
+        else:
+            translated = translate(error, self._path)
+            if translated is not error:
+                translated.__cause__ = error
+            request.reply.set_exception(translated)
+
+    def _refuse_waiting(self, error: FathomError) -> None:
+        while True:
+            try:
+                request = self._mailbox.get_nowait()
+            except queue.Empty:
+                return
+            if request is not None:
+                self._answer(request, None, error)
+
+    def _crashed(self, error: BaseException) -> None:
+        self._closing = self._ended = True
+        self._refuse_waiting(
+            FathomError(f"the writer stopped: {error!r}; close the engine and open it again")
+        )

@@ -1,0 +1,166 @@
+"""Which model serves the file: configuring one, and what ``open`` makes of ``embedder=``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from fathomdb.actors.model import Model
+from fathomdb.actors.runtime import NOT_CONFIGURED, NoModel, Runtime
+from fathomdb.embedders import registry
+from fathomdb.errors import EmbeddingChangeRequiresAckError, FathomError, InvalidInputError
+from fathomdb.store import indexes, kinds, profiles, vectors, work
+
+if TYPE_CHECKING:
+    from fathomdb.embedders.protocol import Embedder
+    from fathomdb.store.profiles import Profile
+    from fathomdb.store.transaction import Transaction
+
+logger = logging.getLogger("fathomdb")
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigureEmbeddingOutcome:
+    """What configuring did; ``stale_kinds`` are owed new vectors, ``enqueued_rows`` of them."""
+
+    outcome: Literal["activated", "unchanged", "replaced"]
+    profile: str
+    stale_kinds: tuple[str, ...] = ()
+    enqueued_rows: int = 0
+
+
+def configure(
+    runtime: Runtime, embedder: Any, *, acknowledge_rebuild_impact: bool = False
+) -> ConfigureEmbeddingOutcome:
+    """Makes an embedder's model the one whose vectors the file holds."""
+    resolved = registry.resolve(embedder)
+    outcome, profile = runtime.write(
+        lambda tx: _activate(tx, runtime, resolved, acknowledged=acknowledge_rebuild_impact)
+    )
+    _serve(runtime, resolved, profile)
+    return outcome
+
+
+def choose_at_open(runtime: Runtime, embedder: Any) -> None:
+    """Finds the embedder of the active profile, or activates the first one that was given.
+
+    Opening with another model than the active one changes nothing in the file.
+    """
+    if embedder is False:
+        return
+    given = _given(embedder)
+    with runtime.snapshot() as db:
+        active = profiles.active(db)
+    if active is None:
+        if given and not runtime.read_only:
+            configure(runtime, given[0])
+        return
+    for candidate in given:
+        if candidate.identity().fingerprint == active.fingerprint:
+            _serve(runtime, candidate, active)
+            return
+    remembered, why_not = _remembered(active)
+    if remembered is not None:
+        if given:
+            logger.warning(
+                "%s was opened with %s; its active model %s goes on serving",
+                runtime.path,
+                given[0].identity(),
+                active,
+            )
+        _serve(runtime, remembered, active)
+    elif given:
+        reason = (
+            f"the file's active model is {active} and the engine was opened with "
+            f"{given[0].identity()}; open it with the active model, or switch with "
+            "admin.configure_embedding(..., acknowledge_rebuild_impact=True)"
+        )
+        runtime.serve(None, NoModel("change_pending", reason))
+        logger.warning("%s", reason)
+    else:
+        runtime.serve(None, NoModel("no_embedder", why_not or NOT_CONFIGURED.reason))
+
+
+def _given(embedder: Any) -> list[Embedder]:
+    if embedder is None:
+        return []
+    if isinstance(embedder, Sequence) and not isinstance(embedder, (str, bytes)):
+        if not embedder:
+            raise InvalidInputError("embedder= is an empty list; pass None or False")
+        return [registry.resolve(item) for item in embedder]
+    return [registry.resolve(embedder)]
+
+
+def _remembered(active: Profile) -> tuple[Embedder | None, str | None]:
+    """The local plugin that the file remembers for its model, or why it cannot be built."""
+    if active.plugin is None:
+        return None, f"the file's model is {active}; pass its embedder to fathomdb.open"
+    try:
+        embedder = registry.resolve(active.plugin)
+        found = embedder.identity()
+    except FathomError as error:
+        return None, f"the file's model is {active}, and its embedder cannot be built: {error}"
+    if found.fingerprint != active.fingerprint:
+        return None, (
+            f"the file's model is {active}, but the plugin {active.plugin!r} is now {found}; "
+            "vectors of the two cannot be compared"
+        )
+    return embedder, None
+
+
+def _serve(runtime: Runtime, embedder: Embedder, profile: Profile) -> None:
+    model = runtime.model
+    if (
+        model is not None
+        and model.embedder is embedder
+        and model.profile.profile_id == profile.profile_id
+    ):
+        return
+    runtime.serve(Model(embedder, profile, runtime.config, runtime.counters))
+
+
+def _activate(
+    tx: Transaction, runtime: Runtime, embedder: Embedder, *, acknowledged: bool
+) -> tuple[ConfigureEmbeddingOutcome, Profile]:
+    db = tx.db
+    identity, plugin = embedder.identity(), registry.spec_of(embedder)
+    before = profiles.active(db)
+    if before is not None and before.fingerprint == identity.fingerprint:
+        profiles.set_plugin(db, before.profile_id, plugin)
+        _enable_new_kinds(tx, runtime, before)
+        return ConfigureEmbeddingOutcome("unchanged", str(before)), before
+    affected = [schema.kind for schema in indexes.every(db) if schema.enabled]
+    if before is not None and affected and not acknowledged:
+        raise EmbeddingChangeRequiresAckError(
+            f"changing from {before} to {identity} makes every vector of {', '.join(affected)} anew;"
+            " pass acknowledge_rebuild_impact=True to go on",
+            affected_kinds=tuple(affected),
+        )
+    profile = profiles.activate(db, identity, plugin, runtime.now_ms())
+    enqueued = 0
+    for kind in affected:
+        if before is not None:
+            work.delete_kind(db, kind, before.profile_id)
+            vectors.drop(db, kind, before.profile_id)
+        enqueued += indexes.enable(db, kind, profile, fence=tx.fence(), now_ms=runtime.now_ms())
+        indexes.set_state(db, kind, "stale" if before is not None else "building")
+    enqueued += _enable_new_kinds(tx, runtime, profile)
+    outcome = ConfigureEmbeddingOutcome(
+        "activated" if before is None else "replaced",
+        str(profile),
+        tuple(affected) if before is not None else (),
+        enqueued,
+    )
+    return outcome, profile
+
+
+def _enable_new_kinds(tx: Transaction, runtime: Runtime, profile: Profile) -> int:
+    """Kinds that were written while no profile was active get their index now, where asked for."""
+    configured = {schema.kind for schema in indexes.every(tx.db)}
+    return sum(
+        indexes.enable(tx.db, kind, profile, fence=tx.fence(), now_ms=runtime.now_ms())
+        for kind in kinds.every(tx.db)
+        if kind not in configured and runtime.auto_enable(kind)
+    )

@@ -1,0 +1,190 @@
+"""Vector and full-text indexes: enabling and disabling kinds, tokenizers, rebuilding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from fathomdb import _native
+from fathomdb.errors import (
+    EmbedderNotConfiguredError,
+    InvalidInputError,
+    KindNotVectorIndexedError,
+    ReadOnlyError,
+)
+from fathomdb.pipeline.write import check_name
+from fathomdb.search.searcher import check_kinds
+from fathomdb.store import fts, indexes, kinds, profiles, work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fathomdb.actors.runtime import Runtime
+    from fathomdb.store.transaction import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigureVecOutcome:
+    """What enabling a kind did; chunks that have a current vector are not enqueued again."""
+
+    kind: str
+    enqueued_backfill_rows: int
+    was_already_enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VecIndexStatus:
+    """How far the vector index of a kind is, in chunks; ages in seconds, times since the epoch."""
+
+    kind: str
+    enabled: bool
+    state: str
+    pending_incremental: int
+    pending_backfill: int
+    inflight: int
+    failed: int
+    oldest_pending_age_seconds: float | None
+    last_error: str | None
+    last_completed_at: float | None
+    embedding_identity: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildReport:
+    """What a rebuild covered: chunks whose vectors are owed again, or that were indexed."""
+
+    target: Literal["vec", "fts"]
+    kind: str
+    chunks: int
+
+
+def configure_vec(runtime: Runtime, kind: str, source: str = "chunks") -> ConfigureVecOutcome:
+    """Enables a kind's vector index and owes it what is not projected yet."""
+    check_name("kind", kind)
+    if source != "chunks":
+        raise InvalidInputError(f"source must be 'chunks', got {source!r}")
+
+    def operation(tx: Transaction) -> ConfigureVecOutcome:
+        profile = profiles.active(tx.db)
+        if profile is None:
+            raise EmbedderNotConfiguredError(
+                f"kind {kind!r} cannot be indexed without an embedding profile; call "
+                "admin.configure_embedding first"
+            )
+        kinds.ensure(tx.db, [kind], runtime.config.chunk_chars, _native.SPLITTER_VERSION)
+        before = indexes.get(tx.db, kind)
+        enqueued = indexes.enable(tx.db, kind, profile, fence=tx.fence(), now_ms=runtime.now_ms())
+        _wake_on_commit(tx, runtime)
+        return ConfigureVecOutcome(kind, enqueued, before is not None and before.enabled)
+
+    outcome = runtime.write(operation)
+    runtime.note_kinds({kind})
+    return outcome
+
+
+def disable_vec(runtime: Runtime, kind: str) -> None:
+    """Disables a kind's vector index; its work and its vectors are dropped, and it is remembered."""
+    check_name("kind", kind)
+
+    def operation(tx: Transaction) -> None:
+        kinds.ensure(tx.db, [kind], runtime.config.chunk_chars, _native.SPLITTER_VERSION)
+        indexes.disable(tx.db, kind)
+        tx.on_commit(runtime.progress.bump)
+
+    runtime.write(operation)
+    runtime.note_kinds({kind})
+
+
+def status(runtime: Runtime, kind: str) -> VecIndexStatus:
+    """How far the vector index of a kind is."""
+    with runtime.snapshot() as db:
+        check_kinds(db, [kind])
+        schema = indexes.get(db, kind)
+        if schema is None or schema.profile_id is None:
+            enabled = schema is not None and schema.enabled
+            return VecIndexStatus(kind, enabled, "stale", 0, 0, 0, 0, None, None, None, None)
+        profile = profiles.get(db, schema.profile_id)
+        backlog = work.backlogs(db).get((kind, schema.profile_id), work.Backlog())
+    return status_of(runtime, schema, str(profile), backlog)
+
+
+def status_of(
+    runtime: Runtime, schema: indexes.IndexSchema, profile: str | None, backlog: work.Backlog
+) -> VecIndexStatus:
+    """A schema and its backlog as a status."""
+    oldest, done = backlog.oldest_pending_at_ms, schema.last_completed_at_ms
+    return VecIndexStatus(
+        kind=schema.kind,
+        enabled=schema.enabled,
+        state=schema.state,
+        pending_incremental=backlog.pending_incremental,
+        pending_backfill=backlog.pending_backfill,
+        inflight=backlog.inflight,
+        failed=backlog.failed,
+        oldest_pending_age_seconds=None
+        if oldest is None
+        else max(0.0, (runtime.now_ms() - oldest) / 1000),
+        last_error=schema.last_error,
+        last_completed_at=None if done is None else done / 1000,
+        embedding_identity=profile,
+    )
+
+
+def configure_fts(
+    runtime: Runtime, tokenizer: str, progress: Callable[[int], None] | None = None
+) -> RebuildReport | None:
+    """Has full text cut by another tokenizer; None where it is that one already.
+
+    The old index answers until the new one is complete.
+    """
+    wanted = fts.check_tokenizer(tokenizer)
+    with runtime.snapshot() as db:
+        if fts.tokenizer(db) == wanted and fts.rebuild_target(db) is None:
+            return None
+    return _rebuild_fts(runtime, wanted, progress)
+
+
+def rebuild(
+    runtime: Runtime,
+    kind: str,
+    target: str,
+    progress: Callable[[int], None] | None = None,
+) -> RebuildReport:
+    """Makes a projection of a kind anew from its canonical rows."""
+    with runtime.snapshot() as db:
+        check_kinds(db, [kind])
+        schema = indexes.get(db, kind)
+        tokenizer = fts.tokenizer(db)
+    if target == "fts":
+        return _rebuild_fts(runtime, tokenizer, progress, kind)
+    if target != "vec":
+        raise InvalidInputError(f"target must be 'vec' or 'fts', got {target!r}")
+    if schema is None or not schema.enabled:
+        raise KindNotVectorIndexedError(
+            f"kind {kind!r} has no vector index to rebuild; enable it with configure_vec"
+        )
+    runtime.write(lambda tx: indexes.begin_rebuild(tx.db, kind))
+    rows = _rebuilder(runtime).rebuild_vectors(kind, progress).result()
+    return RebuildReport("vec", kind, rows)
+
+
+def _rebuild_fts(
+    runtime: Runtime,
+    tokenizer: fts.Tokenizer,
+    progress: Callable[[int], None] | None,
+    kind: str = "",
+) -> RebuildReport:
+    runtime.write(lambda tx: fts.rebuild_begin(tx.db, tokenizer))
+    rows = _rebuilder(runtime).rebuild_fts(progress).result()
+    return RebuildReport("fts", kind, rows)
+
+
+def _rebuilder(runtime: Runtime) -> Any:
+    if runtime.rebuilder is None:
+        raise ReadOnlyError(f"{runtime.path} was opened with read_only=True")
+    return runtime.rebuilder
+
+
+def _wake_on_commit(tx: Transaction, runtime: Runtime) -> None:
+    if runtime.projector is not None:
+        tx.on_commit(runtime.projector.wake)

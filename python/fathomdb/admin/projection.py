@@ -1,0 +1,129 @@
+"""The queue by hand: ticks and drains, failed work, waiting for a write."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from fathomdb.actors.model import Model
+from fathomdb.embedders import registry
+from fathomdb.errors import EmbedderNotConfiguredError, InvalidInputError, ReadOnlyError
+from fathomdb.records import DrainProgress, DrainReport, TickReport, WaitReport
+from fathomdb.search.searcher import check_kinds
+from fathomdb.store import profiles, work
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from fathomdb.actors.projector import VectorProjectionActor
+    from fathomdb.actors.runtime import Runtime
+    from fathomdb.store.transaction import Transaction
+    from fathomdb.store.work import FailedRow
+
+
+def drain(
+    runtime: Runtime, timeout: float, embedder: Any, progress: DrainProgress | None
+) -> DrainReport:
+    """Ticks until nothing is due, time is up or the embedder is away."""
+    if not timeout >= 0:
+        raise InvalidInputError(f"timeout must be 0 or more seconds, got {timeout!r}")
+    with _model(runtime, embedder) as model:
+        return _projector(runtime).drain(model, timeout, progress)
+
+
+def run_tick(runtime: Runtime, embedder: Any) -> TickReport:
+    """One claim-to-apply round."""
+    with _model(runtime, embedder) as model:
+        return _projector(runtime).tick(model)
+
+
+@contextmanager
+def _model(runtime: Runtime, embedder: Any) -> Iterator[Model]:
+    """The model that serves, or a given embedder for as long as it is used."""
+    if embedder is None:
+        if runtime.model is None:
+            raise EmbedderNotConfiguredError(runtime.no_model.reason)
+        yield runtime.model
+        return
+    resolved = registry.resolve(embedder)
+    with runtime.snapshot() as db:
+        active = profiles.active(db)
+    if active is None:
+        raise EmbedderNotConfiguredError(
+            "no embedding profile is active; call admin.configure_embedding first"
+        )
+    found = resolved.identity()
+    if found.fingerprint != active.fingerprint:
+        raise InvalidInputError(
+            f"the embedder is {found} and the file's active model is {active}; vectors of two "
+            "models are never mixed, switch with admin.configure_embedding"
+        )
+    model = Model(resolved, active, runtime.config, runtime.counters)
+    try:
+        yield model
+    finally:
+        model.pool.close()
+
+
+def failed_work(runtime: Runtime, kind: str | None) -> tuple[FailedRow, ...]:
+    """Failed chunks with their cause, oldest first."""
+    with runtime.snapshot() as db:
+        if kind is not None:
+            check_kinds(db, [kind])
+        return tuple(work.failed(db, kind))
+
+
+def requeue_failed(runtime: Runtime, kind: str | None, cause: str | None) -> int:
+    """Sends failed chunks back to the queue, attempts anew; returns how many."""
+
+    def operation(tx: Transaction) -> int:
+        if kind is not None:
+            check_kinds(tx.db, [kind])
+        rows = work.requeue_failed(tx.db, kind, cause, fence=tx.fence(), now_ms=runtime.now_ms())
+        if rows and runtime.projector is not None:
+            tx.on_commit(runtime.projector.wake)
+        return rows
+
+    return runtime.write(operation)
+
+
+def wait(runtime: Runtime, chunk_ids: Sequence[str], timeout: float) -> WaitReport:
+    """Waits until these chunks have their vectors, or until nothing can make progress."""
+    clock = runtime.config.clock
+    deadline = clock.monotonic() + timeout
+    while True:
+        generation = runtime.progress.generation
+        with runtime.snapshot() as db:
+            active = profiles.active(db)
+            projected, pending, failed = (
+                work.progress(db, chunk_ids, active.profile_id)
+                if active is not None
+                else (0, len(chunk_ids), 0)
+            )
+        reason = _why_stuck(runtime) if pending else None
+        if not pending or reason is not None:
+            return WaitReport(not pending and not failed, projected, failed, pending, reason)
+        if not runtime.progress.wait(generation, deadline - clock.monotonic()):
+            return WaitReport(False, projected, failed, pending, "timeout")
+
+
+def _why_stuck(runtime: Runtime) -> str | None:
+    """Why no vector will come by itself, or None where it will."""
+    if runtime.model is None:
+        return runtime.no_model.reason
+    if runtime.projector is None:
+        return None  # another process works; nobody here knows when
+    if runtime.projector.crash is not None:
+        return f"the vector projection stopped: {runtime.projector.crash!r}"
+    if not runtime.projector.background:
+        return "the engine was opened with background=False; call admin.drain_vector_projection"
+    if runtime.model.outage is not None:
+        return f"the embedder is away: {runtime.model.outage}"
+    return None
+
+
+def _projector(runtime: Runtime) -> VectorProjectionActor:
+    runtime.check()
+    if runtime.projector is None:
+        raise ReadOnlyError(f"{runtime.path} was opened with read_only=True")
+    return runtime.projector

@@ -1,0 +1,95 @@
+"""One frozen EngineConfig: every number that an engine runs by, with its unit in its name.
+
+What belongs here: defaults and their reasons, and the clock.
+What does not: anything about a file's content (the file itself remembers that).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, fields
+from typing import Protocol
+
+from fathomdb.errors import InvalidInputError
+
+INCREMENTAL_PRIORITY = 1000
+"""Priority of fresh writes; at or above it is the incremental lane (FathomDB 0.5.5)."""
+BACKFILL_PRIORITY = 0
+"""Priority of everything that is owed for older text."""
+INCREMENTAL_BATCH = 64
+"""Items in a claim of fresh work, where the embedder declares nothing."""
+BACKFILL_SLICE = 32
+"""Items in a claim of backfill, where the embedder declares nothing."""
+BACKFILL_EVERY = 8
+"""Every 8th tick of the actor is a backfill tick when backfill waits, so that it never starves."""
+MAX_SEARCH_LIMIT = 4096
+"""The most hits of one search; sqlite-vec refuses a larger k."""
+
+
+class Clock(Protocol):
+    """Where time comes from; tests bring one that they move by hand."""
+
+    def now(self) -> float:
+        """Seconds since the epoch: what is stored in the file."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back: what durations and time-outs are measured with."""
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        return time.monotonic()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """The numbers that an engine runs by; the defaults suit most programs.
+
+    Attributes:
+        chunk_chars: Characters of a chunk for kinds that are written for the first time.
+        mailbox_size: Requests that may wait for the writer before callers block.
+        group_size: Requests that the writer commits in one transaction at most.
+        group_rows: Chunks in one such transaction at most, so that nobody waits long.
+        write_timeout_seconds: How long a caller waits for the writer where it says nothing.
+        idle_poll_seconds: How often an idle vector actor looks at the queue unasked.
+        embed_timeout_seconds: How long one call of an embedder may take before it is abandoned.
+        max_attempts: How often a chunk is tried before it is failed.
+        retry_wait_seconds: Wait before the second attempt of a row; doubles with each further one.
+        outage_wait_seconds: First wait of a paused profile; doubles up to the maximum.
+        outage_wait_max_seconds: The longest wait of a paused profile.
+        close_timeout_seconds: How long ``close`` waits for running work.
+        readers: Read connections at most.
+        cache_mib: SQLite's page cache per connection, in MiB.
+        clock: Where time comes from.
+    """
+
+    chunk_chars: int = 1000
+    mailbox_size: int = 1024
+    group_size: int = 64
+    group_rows: int = 4096
+    write_timeout_seconds: float = 60.0
+    idle_poll_seconds: float = 0.25
+    embed_timeout_seconds: float = 300.0
+    max_attempts: int = 5
+    retry_wait_seconds: float = 1.0
+    outage_wait_seconds: float = 0.25
+    outage_wait_max_seconds: float = 60.0
+    close_timeout_seconds: float = 10.0
+    readers: int = 8
+    cache_mib: int = 16
+    clock: Clock = field(default_factory=SystemClock)
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name != "clock" and (isinstance(value, bool) or not value > 0):
+                raise InvalidInputError(
+                    f"EngineConfig.{item.name} must be greater than 0, got {value!r}"
+                )

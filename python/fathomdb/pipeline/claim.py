@@ -1,0 +1,62 @@
+"""Stage 2, claim: pending and due rows of one profile become inflight, fresh work first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fathomdb.config import BACKFILL_SLICE, INCREMENTAL_BATCH
+from fathomdb.store import work
+
+if TYPE_CHECKING:
+    from fathomdb.embedders.protocol import EmbedderLimits
+    from fathomdb.store.transaction import Transaction
+    from fathomdb.store.work import ClaimedRow
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSizes:
+    """Items in a claim, by lane."""
+
+    incremental: int
+    backfill: int
+
+    @classmethod
+    def of(cls, limits: EmbedderLimits) -> BatchSizes:
+        """What the embedder declares, or the engine's defaults."""
+        if limits.items is None:
+            return cls(INCREMENTAL_BATCH, BACKFILL_SLICE)
+        return cls(limits.items, limits.items)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Rows that are inflight under one fence; all of one lane."""
+
+    fence: int
+    profile_id: int
+    rows: tuple[ClaimedRow, ...]
+
+
+def claim(
+    tx: Transaction, profile_id: int, sizes: BatchSizes, now_ms: int, *, backfill_first: bool
+) -> Claim:
+    """Claims incremental work, and only if there is none, backfill; or the other way round.
+
+    A claim of one lane only: a tick never makes fresh work wait for more than one slice of old.
+    """
+    for incremental in (False, True) if backfill_first else (True, False):
+        # A look first: an idle queue must not cost a fence, and with it a write, every poll.
+        if not work.has_due(tx.db, profile_id, incremental=incremental, now_ms=now_ms):
+            continue
+        fence = tx.fence()
+        rows = work.claim(
+            tx.db,
+            profile_id,
+            incremental=incremental,
+            limit=sizes.incremental if incremental else sizes.backfill,
+            fence=fence,
+            now_ms=now_ms,
+        )
+        return Claim(fence, profile_id, tuple(rows))
+    return Claim(0, profile_id, ())

@@ -1,0 +1,97 @@
+"""Stage 4, embed: texts to vectors, and who is to blame when an embedder goes wrong.
+
+An outage is never charged to rows. Any other exception splits the batch until the culprits stand
+alone. Where nothing passes, a fixed probe text decides which of the two it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fathomdb._native import PackedVectors
+from fathomdb.errors import EmbedderUnavailableError
+
+PROBE_TEXT = "The quick brown fox jumps over the lazy dog."
+"""What every model of text can embed; never a row, so that no row decides about an outage."""
+
+OUTAGES = (EmbedderUnavailableError, ConnectionError, TimeoutError)
+"""What means that the embedder, not a text, is to blame."""
+
+Validate = Callable[[Any, int], PackedVectors]
+EmbedSteps = Generator[Sequence[str], Any, "EmbedOutcome"]
+
+
+@dataclass(slots=True)
+class EmbedOutcome:
+    """What came of the texts of one claim, by their place in it.
+
+    ``vectors`` maps a place to its packed batch and row; ``errors`` a place to what was raised for
+    it alone. Places in neither were not tried because of the ``outage``.
+    """
+
+    vectors: dict[int, tuple[PackedVectors, int]] = field(default_factory=dict)
+    errors: dict[int, str] = field(default_factory=dict)
+    outage: Exception | None = None
+    reused: int = 0
+
+
+def embed(texts: Sequence[str], content_hashes: Sequence[bytes], validate: Validate) -> EmbedSteps:
+    """Yields the texts of each call to make; send it the array, or throw what the call raised.
+
+    Identical texts are embedded once. Returns (as the generator's value) an EmbedOutcome.
+    """
+    places: dict[bytes, list[int]] = {}
+    for place, content_hash in enumerate(content_hashes):
+        places.setdefault(content_hash, []).append(place)
+    shared = list(places.values())
+    outcome = EmbedOutcome(reused=len(texts) - len(shared))
+    distinct = [texts[group[0]] for group in shared]
+    probed = False
+    stack = [(0, len(distinct))] if distinct else []
+    while stack:
+        start, stop = stack.pop()
+        try:
+            packed = validate((yield distinct[start:stop]), stop - start)
+        except OUTAGES as error:
+            outcome.outage = error
+            return outcome
+        except Exception as error:
+            if stop - start > 1:
+                middle = (start + stop) // 2
+                stack += [(middle, stop), (start, middle)]
+                continue
+            for place in shared[start]:
+                outcome.errors[place] = describe(error)
+            if not outcome.vectors and not probed:
+                probed = True
+                outcome.outage = yield from _probe(validate)
+                if outcome.outage is not None:
+                    outcome.errors.clear()
+                    return outcome
+        else:
+            for n in range(start, stop):
+                for place in shared[n]:
+                    outcome.vectors[place] = (packed, n - start)
+    return outcome
+
+
+def _probe(validate: Validate) -> Generator[Sequence[str], Any, Exception | None]:
+    try:
+        validate((yield [PROBE_TEXT]), 1)
+    except Exception as error:
+        return error
+    return None
+
+
+def probe(validate: Validate) -> EmbedSteps:
+    """One call with the probe text alone: is an embedder that was away back?"""
+    return EmbedOutcome(outage=(yield from _probe(validate)))
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line, as it is kept with a row."""
+    said = " ".join(str(error).split())
+    text = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    return text if len(text) <= 500 else text[:497] + "..."

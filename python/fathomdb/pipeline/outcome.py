@@ -1,0 +1,137 @@
+"""What became of each claimed row, and the sums of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from fathomdb.records import TickReport
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fathomdb.store.work import ClaimedRow
+
+DiscardReason = Literal["no_live_chunk", "hash_changed", "not_wanted", "superseded"]
+FailureCause = Literal[
+    "embedder_error", "dimension", "not_finite", "zero", "not_numeric", "process_died"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A vector to apply: a slice of the batch's one buffer, and what it was made from."""
+
+    row: ClaimedRow
+    blob: memoryview
+    content_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Discarded:
+    """A row that nobody wants any more; ``current_hash`` is set where the chunk is owed anew."""
+
+    row: ClaimedRow
+    reason: DiscardReason
+    current_hash: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Charged:
+    """A row whose text made the embedder raise: tried again later, until its attempts are used."""
+
+    row: ClaimedRow
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A row that can never succeed: the same model would say the same again."""
+
+    row: ClaimedRow
+    cause: FailureCause
+    message: str
+
+
+@dataclass(slots=True)
+class BatchOutcome:
+    """Everything that one claim came to; each claimed row is in exactly one of the lists."""
+
+    fence: int
+    profile_id: int
+    stored: list[Stored] = field(default_factory=list)
+    discarded: list[Discarded] = field(default_factory=list)
+    charged: list[Charged] = field(default_factory=list)
+    failed: list[Failed] = field(default_factory=list)
+    reverted: list[ClaimedRow] = field(default_factory=list)
+    error: str | None = None
+
+    def rows(self) -> list[ClaimedRow]:
+        """Every row of the claim."""
+        return [
+            *(item.row for item in self.stored),
+            *(item.row for item in self.discarded),
+            *(item.row for item in self.charged),
+            *(item.row for item in self.failed),
+            *self.reverted,
+        ]
+
+    def as_reverted(self) -> BatchOutcome:
+        """The same claim, come to nothing: all its rows go back to pending."""
+        return BatchOutcome(self.fence, self.profile_id, reverted=self.rows())
+
+
+@dataclass(slots=True)
+class Tally:
+    """Sums over claims; ``report`` adds up by construction, since each row is counted once."""
+
+    incremental_processed: int = 0
+    backfill_processed: int = 0
+    failed: int = 0
+    reverted: int = 0
+    discard_reasons: Counter[str] = field(default_factory=Counter)
+    reused: int = 0
+    unavailable_ticks: int = 0
+
+    def add(self, other: Tally) -> None:
+        """Adds another tally to this one."""
+        self.incremental_processed += other.incremental_processed
+        self.backfill_processed += other.backfill_processed
+        self.failed += other.failed
+        self.reverted += other.reverted
+        self.discard_reasons.update(other.discard_reasons)
+        self.reused += other.reused
+        self.unavailable_ticks += other.unavailable_ticks
+
+    @property
+    def discarded(self) -> int:
+        """Rows discarded for any reason."""
+        return sum(self.discard_reasons.values())
+
+    @property
+    def processed(self) -> int:
+        """Vectors stored, of both lanes."""
+        return self.incremental_processed + self.backfill_processed
+
+    @property
+    def claimed(self) -> int:
+        """All rows that were claimed and settled."""
+        return self.processed + self.failed + self.reverted + self.discarded
+
+    def reasons(self) -> Mapping[str, int]:
+        """Discards by reason."""
+        return dict(sorted(self.discard_reasons.items()))
+
+    def tick_report(self) -> TickReport:
+        """This tally as the report of one tick."""
+        return TickReport(
+            claimed=self.claimed,
+            incremental_processed=self.incremental_processed,
+            backfill_processed=self.backfill_processed,
+            failed=self.failed,
+            discarded_stale=self.discarded,
+            reverted=self.reverted,
+            discard_reasons=self.reasons(),
+            embedder_unavailable=self.unavailable_ticks > 0,
+        )

@@ -1,0 +1,196 @@
+"""Chunks: the pieces of live text. Only live nodes have any."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fathomdb.store import keys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import apsw
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRow:
+    """A chunk without its text."""
+
+    chunk_key: int
+    chunk_id: str
+    node_key: int
+    ordinal: int
+    byte_start: int | None
+    byte_end: int | None
+    canonical_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkText:
+    """A chunk as the projector reads it; ``kind`` is its node's."""
+
+    chunk_key: int
+    chunk_id: str
+    kind: str
+    text: str
+
+
+_COLUMNS = "chunk_key, chunk_id, node_key, ordinal, byte_start, byte_end, canonical_hash"
+
+
+def of_nodes(db: apsw.Connection, node_keys: Iterable[int]) -> dict[int, list[ChunkRow]]:
+    """The chunks of these nodes in order, by node key."""
+    found: dict[int, list[ChunkRow]] = {}
+    for row in db.execute(
+        f"SELECT {_COLUMNS} FROM chunks WHERE node_key IN (SELECT value FROM carray(?)) "
+        "ORDER BY node_key, ordinal",
+        (keys.ints(node_keys),),
+    ):
+        chunk = ChunkRow(*row)
+        found.setdefault(chunk.node_key, []).append(chunk)
+    return found
+
+
+def texts(db: apsw.Connection, chunk_keys: Iterable[int]) -> list[tuple[int, str]]:
+    """(chunk_key, text) of these chunks."""
+    rows = db.execute(
+        "SELECT chunk_key, text FROM chunks WHERE chunk_key IN (SELECT value FROM carray(?))",
+        (keys.ints(chunk_keys),),
+    )
+    return [(int(row[0]), row[1]) for row in rows]
+
+
+def node_keys(db: apsw.Connection, chunk_keys: Iterable[int]) -> dict[int, int]:
+    """The node of each of these chunks, by chunk key."""
+    rows = db.execute(
+        "SELECT chunk_key, node_key FROM chunks WHERE chunk_key IN (SELECT value FROM carray(?))",
+        (keys.ints(chunk_keys),),
+    )
+    return dict(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRow:
+    """A chunk with its node, as a hit shows it; ``properties`` is JSON text."""
+
+    chunk_key: int
+    chunk_id: str
+    text: str
+    node_id: str
+    kind: str
+    properties: str | None
+    source_ref: str | None
+
+
+def for_hits(db: apsw.Connection, chunk_keys: Iterable[int]) -> dict[int, FoundRow]:
+    """What hits show of these chunks, by chunk key."""
+    rows = db.execute(
+        "SELECT c.chunk_key, c.chunk_id, c.text, n.logical_id, n.kind, n.properties, n.source_ref "
+        "FROM chunks AS c JOIN nodes AS n USING (node_key) "
+        "WHERE c.chunk_key IN (SELECT value FROM carray(?))",
+        (keys.ints(chunk_keys),),
+    )
+    return {row[0]: FoundRow(*row) for row in rows}
+
+
+def for_projection(db: apsw.Connection, chunk_keys: Iterable[int]) -> dict[int, ChunkText]:
+    """What is embedded for these chunks as they are now, by chunk key."""
+    rows = db.execute(
+        "SELECT c.chunk_key, c.chunk_id, n.kind, c.text FROM chunks AS c JOIN nodes AS n "
+        "USING (node_key) WHERE c.chunk_key IN (SELECT value FROM carray(?))",
+        (keys.ints(chunk_keys),),
+    )
+    return {row[0]: ChunkText(*row) for row in rows}
+
+
+def next_key(db: apsw.Connection) -> int:
+    """The first key that no row has; keys are handed out by the one writer."""
+    return int(db.execute("SELECT coalesce(max(chunk_key), 0) + 1 FROM chunks").get)
+
+
+def insert(
+    db: apsw.Connection,
+    rows: Iterable[tuple[int, str, int, int, int | None, int | None, bytes, str]],
+) -> None:
+    """Adds rows: key, id, node key, ordinal, byte start and end, hash, text."""
+    db.executemany(f"INSERT INTO chunks ({_COLUMNS}, text) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+
+def update(
+    db: apsw.Connection, rows: Iterable[tuple[int, int | None, int | None, bytes, str, int]]
+) -> None:
+    """Changes rows: ordinal, byte start and end, hash, text, chunk key."""
+    db.executemany(
+        "UPDATE chunks SET ordinal = ?, byte_start = ?, byte_end = ?, canonical_hash = ?, text = ? "
+        "WHERE chunk_key = ?",
+        rows,
+    )
+
+
+def move(db: apsw.Connection, rows: Iterable[tuple[int, int | None, int | None, int]]) -> None:
+    """Gives chunks whose text stays a new place: ordinal, byte start and end, chunk key."""
+    db.executemany(
+        "UPDATE chunks SET ordinal = ?, byte_start = ?, byte_end = ? WHERE chunk_key = ?", rows
+    )
+
+
+def delete(db: apsw.Connection, chunk_keys: Iterable[int]) -> None:
+    """Removes rows."""
+    db.execute(
+        "DELETE FROM chunks WHERE chunk_key IN (SELECT value FROM carray(?))",
+        (keys.ints(chunk_keys),),
+    )
+
+
+def owners(db: apsw.Connection, chunk_ids: Iterable[str]) -> dict[str, str]:
+    """Which node has each of these chunk ids, of those that are taken."""
+    rows = db.execute(
+        "SELECT c.chunk_id, n.logical_id FROM chunks AS c JOIN nodes AS n USING (node_key) "
+        "WHERE c.chunk_id IN (SELECT value FROM carray(?))",
+        (keys.texts(chunk_ids),),
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def text_page(db: apsw.Connection, after_key: int, limit: int) -> list[tuple[int, str]]:
+    """(chunk_key, text) in key order: how a rebuild reads the whole store in pieces."""
+    rows = db.execute(
+        "SELECT chunk_key, text FROM chunks WHERE chunk_key > ? ORDER BY chunk_key LIMIT ?",
+        (after_key, limit),
+    )
+    return [(int(row[0]), row[1]) for row in rows]
+
+
+def page_end(db: apsw.Connection, kind: str, after_key: int, limit: int) -> int | None:
+    """The last key of the next ``limit`` chunks of a kind, or None where there are no more."""
+    last: int | None = db.execute(
+        "SELECT max(chunk_key) FROM (SELECT c.chunk_key FROM chunks AS c JOIN nodes AS n "
+        "USING (node_key) WHERE n.kind = ? AND c.chunk_key > ? ORDER BY c.chunk_key LIMIT ?)",
+        (kind, after_key, limit),
+    ).get
+    return last
+
+
+def count_between(db: apsw.Connection, kind: str, first_key: int, last_key: int) -> int:
+    """How many chunks of a kind have a key in a range, both ends included."""
+    return int(
+        db.execute(
+            "SELECT count(*) FROM chunks AS c JOIN nodes AS n USING (node_key) "
+            "WHERE n.kind = ? AND c.chunk_key BETWEEN ? AND ?",
+            (kind, first_key, last_key),
+        ).get
+    )
+
+
+def count(db: apsw.Connection, kind: str | None = None) -> int:
+    """Live chunks, of one kind where given."""
+    if kind is None:
+        return int(db.execute("SELECT count(*) FROM chunks").get)
+    return int(
+        db.execute(
+            "SELECT count(*) FROM nodes AS n JOIN chunks AS c USING (node_key) "
+            "WHERE n.kind = ? AND n.superseded_cursor IS NULL",
+            (kind,),
+        ).get
+    )

@@ -1,0 +1,127 @@
+"""Conditions over a live node ``n``: the SQL that filters come to, with bound parameters."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from fathomdb.store import keys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Order = Literal["<", "<=", ">", ">="]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """An SQL expression that is true or false (never NULL under ``negate``), and its parameters."""
+
+    sql: str = "1"
+    parameters: tuple[Any, ...] = ()
+
+    def chunk_keys(self) -> Condition:
+        """The keys of the chunks of nodes that meet this, as a subquery."""
+        return Condition(
+            "SELECT c.chunk_key FROM nodes AS n JOIN chunks AS c USING (node_key) "
+            f"WHERE n.superseded_cursor IS NULL AND {self.sql}",
+            self.parameters,
+        )
+
+
+EVERYTHING = Condition()
+
+
+def all_of(parts: Sequence[Condition]) -> Condition:
+    """All parts hold."""
+    return _join(" AND ", parts) if parts else EVERYTHING
+
+
+def any_of(parts: Sequence[Condition]) -> Condition:
+    """At least one part holds."""
+    return _join(" OR ", parts) if parts else Condition("0")
+
+
+def _join(operator: str, parts: Sequence[Condition]) -> Condition:
+    if len(parts) == 1:
+        return parts[0]
+    return Condition(
+        operator.join(f"({part.sql})" for part in parts),
+        tuple(item for part in parts for item in part.parameters),
+    )
+
+
+def negate(part: Condition) -> Condition:
+    """The part does not hold; a missing property compares as NULL, which does not hold either."""
+    return Condition(f"NOT coalesce(({part.sql}), 0)", part.parameters)
+
+
+def of_kinds(kinds: Iterable[str]) -> Condition:
+    """The node is of one of these kinds."""
+    return Condition("n.kind IN (SELECT value FROM carray(?))", (keys.texts(kinds),))
+
+
+def of_ids(node_ids: Iterable[str]) -> Condition:
+    """The node has one of these ids."""
+    return Condition("n.logical_id IN (SELECT value FROM carray(?))", (keys.texts(node_ids),))
+
+
+def of_source(source_ref: str) -> Condition:
+    """The node came from this source."""
+    return Condition("n.source_ref = ?", (source_ref,))
+
+
+def property_path(names: Sequence[str]) -> str:
+    """The JSON path of a nested property."""
+    return "$" + "".join("." + json.dumps(name, ensure_ascii=False) for name in names)
+
+
+# json_extract gives true and 1 as the same number, and null and nothing as the same NULL, so the
+# type is asked as well.
+
+
+def is_null(path: str) -> Condition:
+    """The property is there and null."""
+    return Condition("json_type(n.properties, ?) = 'null'", (path,))
+
+
+def is_boolean(path: str, value: bool) -> Condition:
+    """The property is this boolean."""
+    return Condition("json_type(n.properties, ?) = ?", (path, "true" if value else "false"))
+
+
+def number(path: str, operator: Order | Literal["="], value: float) -> Condition:
+    """The property is a number and compares so."""
+    return Condition(
+        "json_type(n.properties, ?) IN ('integer', 'real') "
+        f"AND json_extract(n.properties, ?) {operator} ?",
+        (path, path, value),
+    )
+
+
+def text(path: str, operator: Order | Literal["="], value: str) -> Condition:
+    """The property is a string and compares so, by code point."""
+    return Condition(
+        f"json_type(n.properties, ?) = 'text' AND json_extract(n.properties, ?) {operator} ?",
+        (path, path, value),
+    )
+
+
+def exists(path: str, wanted: bool) -> Condition:
+    """The property is there, null included, or is not."""
+    return Condition(f"json_type(n.properties, ?) IS {'NOT ' if wanted else ''}NULL", (path,))
+
+
+def further_chunks(
+    within: Condition | None, seen_chunks: Iterable[int], full_nodes: Iterable[int]
+) -> Condition:
+    """Chunk keys, of ``within`` where given, that are not among the seen nor of a full node."""
+    sql = (
+        "SELECT chunk_key FROM chunks WHERE chunk_key NOT IN (SELECT value FROM carray(?)) "
+        "AND node_key NOT IN (SELECT value FROM carray(?))"
+    )
+    parameters = (keys.ints(seen_chunks), keys.ints(full_nodes))
+    if within is None:
+        return Condition(sql, parameters)
+    return Condition(f"{sql} AND chunk_key IN ({within.sql})", (*parameters, *within.parameters))

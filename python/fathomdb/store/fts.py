@@ -1,0 +1,226 @@
+"""Full text: an FTS5 index with external content over the live chunks, and words as queries.
+
+While it is rebuilt there is a second index beside it. That one holds the chunks up to a key that
+``engine_state`` keeps; the first goes on serving, and both are kept current, until they swap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import apsw
+
+from fathomdb.errors import InvalidInputError
+from fathomdb.store.connection import only_row, quote
+
+if TYPE_CHECKING:
+    from fathomdb.store.conditions import Condition
+
+Tokenizer = Literal["porter unicode61", "unicode61", "trigram"]
+TOKENIZERS: tuple[Tokenizer, ...] = get_args(Tokenizer)
+DEFAULT_TOKENIZER: Tokenizer = "porter unicode61"
+MAIN = "chunks_fts"
+NEXT = "chunks_fts_next"
+
+Rows = Sequence[tuple[int, str]]
+
+
+def check_tokenizer(tokenizer: object) -> Tokenizer:
+    """Refuses a tokenizer that is not one of ours: its name goes into a statement."""
+    for name in TOKENIZERS:
+        if tokenizer == name:
+            return name
+    raise InvalidInputError(f"tokenizer must be one of {TOKENIZERS}, got {tokenizer!r}")
+
+
+def create(db: apsw.Connection, table: str, tokenizer: Tokenizer) -> None:
+    """Makes an index, empty, in the caller's transaction."""
+    db.execute(
+        f"CREATE VIRTUAL TABLE {quote(table)} USING fts5(text, content='live_chunk_text', "
+        f"content_rowid='chunk_key', tokenize='{check_tokenizer(tokenizer)}')"
+    )
+    # Deleted words must leave the index at once, not at some later merge.
+    db.execute(f"INSERT INTO {quote(table)} ({quote(table)}, rank) VALUES ('secure-delete', 1)")
+
+
+def tokenizer(db: apsw.Connection) -> Tokenizer:
+    """The tokenizer of the index that serves."""
+    sql = db.execute("SELECT sql FROM sqlite_master WHERE name = ?", (MAIN,)).get
+    return next(name for name in TOKENIZERS if f"tokenize='{name}'" in sql)
+
+
+def _insert(db: apsw.Connection, table: str, rows: Rows) -> None:
+    db.executemany(f"INSERT INTO {quote(table)} (rowid, text) VALUES (?, ?)", rows)
+
+
+def _delete(db: apsw.Connection, table: str, rows: Rows) -> None:
+    db.executemany(
+        f"INSERT INTO {quote(table)} ({quote(table)}, rowid, text) VALUES ('delete', ?, ?)", rows
+    )
+
+
+# --- rebuilding -----------------------------------------------------------------------------------
+
+
+def rebuild_target(db: apsw.Connection) -> tuple[Tokenizer, int] | None:
+    """The tokenizer of a rebuild under way and the key it has come to, or None."""
+    row = only_row(db.execute("SELECT fts_next_tokenizer, fts_next_upto FROM engine_state"))
+    return None if row[0] is None else (row[0], int(row[1]))
+
+
+def rebuild_begin(db: apsw.Connection, tokenizer: Tokenizer) -> None:
+    """Makes the second index, empty; one that was begun before is dropped."""
+    rebuild_cancel(db)
+    create(db, NEXT, tokenizer)
+    db.execute("UPDATE engine_state SET fts_next_tokenizer = ?, fts_next_upto = 0", (tokenizer,))
+
+
+def rebuild_page(db: apsw.Connection, rows: Rows) -> None:
+    """Adds chunks in key order, and remembers how far the second index has come."""
+    _insert(db, NEXT, rows)
+    db.execute("UPDATE engine_state SET fts_next_upto = ?", (rows[-1][0],))
+
+
+def rebuild_swap(db: apsw.Connection) -> None:
+    """Has the second index, which is complete, take the place of the first."""
+    db.execute(f"DROP TABLE {quote(MAIN)}")
+    db.execute(f"ALTER TABLE {quote(NEXT)} RENAME TO {quote(MAIN)}")
+    db.execute("UPDATE engine_state SET fts_next_tokenizer = NULL, fts_next_upto = NULL")
+
+
+def rebuild_cancel(db: apsw.Connection) -> None:
+    """Drops the second index."""
+    db.execute(f"DROP TABLE IF EXISTS {quote(NEXT)}")
+    db.execute("UPDATE engine_state SET fts_next_tokenizer = NULL, fts_next_upto = NULL")
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def words(db: apsw.Connection, text: str, limit: int) -> list[str]:
+    """The distinct words of a text as the index would cut them, in order, at most ``limit``."""
+    name = tokenizer(db)
+    if name == "trigram":
+        # The index cuts words into trigrams by itself; one shorter than three matches nothing.
+        cut = [word for word in text.split() if len(word) >= 3]
+        return list(dict.fromkeys(cut))[:limit]
+    first, *arguments = name.split()
+    tokenize = db.fts5_tokenizer(first, arguments)
+    # By stem, so that a word and its plural count once; the word itself is what FTS5 stems again.
+    by_stem: dict[str, str] = {}
+    encoded = text.encode()
+    found: Any = tokenize(encoded, apsw.FTS5_TOKENIZE_QUERY, None)
+    for start, end, *stems in found:
+        by_stem.setdefault(stems[0], encoded[start:end].decode())
+        if len(by_stem) == limit:
+            break
+    return list(by_stem.values())
+
+
+def matches(
+    db: apsw.Connection, match: str, condition: Condition
+) -> Iterator[tuple[int, int, float]]:
+    """(chunk_key, node_key, score) of what an expression finds, best first; higher is better.
+
+    ``condition`` is over the node ``n``. Lazy: who reads only the best
+    rows pays only for these.
+    """
+    rows = db.execute(
+        f"SELECT f.rowid, c.node_key, -f.rank FROM {MAIN} AS f "
+        "CROSS JOIN chunks AS c ON c.chunk_key = f.rowid CROSS JOIN nodes AS n USING (node_key) "
+        f"WHERE {MAIN} MATCH ? AND {condition.sql} ORDER BY f.rank",
+        (match, *condition.parameters),
+    )
+    return iter(rows)
+
+
+def contains(db: apsw.Connection, chunk_key: int, match: str) -> float | None:
+    """The score of one chunk for an expression, or None where it does not match."""
+    row = db.execute(
+        f"SELECT -rank FROM {MAIN} WHERE {MAIN} MATCH ? AND rowid = ?", (match, chunk_key)
+    ).fetchone()
+    return None if row is None else float(row[0])
+
+
+def indexed_keys(db: apsw.Connection, after_key: int, limit: int) -> list[int]:
+    """Keys that the index has, in order: FTS5 keeps the size of each document it indexed."""
+    rows = db.execute(
+        f"SELECT id FROM {quote(MAIN + '_docsize')} WHERE id > ? ORDER BY id LIMIT ?",
+        (after_key, limit),
+    )
+    return [int(row[0]) for row in rows]
+
+
+def integrity_check(db: apsw.Connection) -> str | None:
+    """What FTS5 finds wrong with the index against its content, or None; needs the writer."""
+    try:
+        db.execute(f"INSERT INTO {MAIN} ({MAIN}, rank) VALUES ('integrity-check', 1)")
+    except apsw.CorruptError as error:
+        return str(error)
+    return None
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+class PendingRows:
+    """Full-text rows of a transaction that wait for its end, with an undo to the last request.
+
+    A row that waits and is deleted again never reaches FTS5. A deletion of a row that is already
+    indexed runs at once: before the chunk's own row changes.
+    """
+
+    def __init__(self, db: apsw.Connection) -> None:
+        self._db = db
+        self._rows: dict[int, str] = {}
+        self._undo: list[tuple[int, str | None]] = []
+
+    def insert(self, rows: Rows) -> None:
+        """Has (chunk_key, text) rows indexed at the end of the transaction."""
+        for key, text in rows:
+            self._undo.append((key, self._rows.get(key)))
+            self._rows[key] = text
+
+    def delete(self, rows: Rows) -> None:
+        """Removes (chunk_key, text) rows from the index; ``text`` must be what was indexed."""
+        indexed = []
+        for key, text in rows:
+            waiting = self._rows.pop(key, None)
+            if waiting is None:
+                indexed.append((key, text))
+            else:
+                self._undo.append((key, waiting))
+        if indexed:
+            _delete(self._db, MAIN, indexed)
+            if also := self._for_next(indexed):
+                _delete(self._db, NEXT, also)
+
+    def mark(self) -> None:
+        """Begins a request: ``undo`` comes back to here."""
+        self._undo.clear()
+
+    def undo(self) -> None:
+        """Forgets what the request added and brings back what it removed."""
+        for key, text in reversed(self._undo):
+            if text is None:
+                self._rows.pop(key, None)
+            else:
+                self._rows[key] = text
+        self._undo.clear()
+
+    def flush(self) -> None:
+        """Indexes what waits."""
+        rows = [*self._rows.items()]
+        self._rows.clear()
+        if rows:
+            _insert(self._db, MAIN, rows)
+            if also := self._for_next(rows):
+                _insert(self._db, NEXT, also)
+
+    def _for_next(self, rows: Rows) -> Rows:
+        """Those rows that a rebuild under way has passed; it comes to the others by itself."""
+        target = rebuild_target(self._db)
+        if target is None:
+            return []
+        return [row for row in rows if row[0] <= target[1]]

@@ -1,0 +1,164 @@
+"""Vector index schemas: per kind, whether it is indexed, under which profile, and how fresh it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from fathomdb.store import keys, vectors, work
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import apsw
+
+    from fathomdb.store.profiles import Profile
+
+IndexState = Literal["fresh", "building", "stale"]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSchema:
+    """A row; a kind that was disabled keeps its row, and that wins over enabling by itself."""
+
+    kind: str
+    enabled: bool
+    state: IndexState
+    profile_id: int | None
+    last_error: str | None
+    last_completed_at_ms: int | None
+
+
+_COLUMNS = "kind, enabled, state, profile_id, last_error, last_completed_at_ms"
+
+
+def _row(values: tuple[object, ...]) -> IndexSchema:
+    kind, enabled, *rest = values
+    return IndexSchema(kind, bool(enabled), *rest)  # type: ignore[arg-type]
+
+
+def get(db: apsw.Connection, kind: str) -> IndexSchema | None:
+    """The schema of a kind, or None where it was never configured."""
+    row = db.execute(
+        f"SELECT {_COLUMNS} FROM vector_index_schemas WHERE kind = ?", (kind,)
+    ).fetchone()
+    return _row(row) if row else None
+
+
+def every(db: apsw.Connection) -> list[IndexSchema]:
+    """All schemas, by kind."""
+    return [
+        _row(row)
+        for row in db.execute(f"SELECT {_COLUMNS} FROM vector_index_schemas ORDER BY kind")
+    ]
+
+
+def of_kinds(db: apsw.Connection, kinds: Iterable[str]) -> dict[str, IndexSchema]:
+    """The schemas of these kinds that have one."""
+    return {
+        row[0]: _row(row)
+        for row in db.execute(
+            f"SELECT {_COLUMNS} FROM vector_index_schemas "
+            "WHERE kind IN (SELECT value FROM carray(?))",
+            (keys.texts(kinds),),
+        )
+    }
+
+
+def enable(db: apsw.Connection, kind: str, profile: Profile, *, fence: int, now_ms: int) -> int:
+    """Enables a kind under a profile and enqueues what is not projected yet; returns the rows.
+
+    Makes the vector table where the dimension is known; idempotent.
+    """
+    if profile.dimension is not None:
+        vectors.create(db, kind, profile)
+    enqueued = work.enqueue_missing(db, kind, profile.profile_id, fence=fence, now_ms=now_ms)
+    db.execute(
+        "INSERT INTO vector_index_schemas (kind, enabled, source, state, profile_id) "
+        "VALUES (?1, 1, 'chunks', ?2, ?3) ON CONFLICT (kind) DO UPDATE SET enabled = 1, "
+        "profile_id = ?3, state = CASE WHEN ?4 OR enabled = 0 THEN ?2 ELSE state END",
+        (kind, "building" if enqueued else "fresh", profile.profile_id, enqueued > 0),
+    )
+    return enqueued
+
+
+def disable(db: apsw.Connection, kind: str) -> None:
+    """Disables a kind: its work and its vectors go in the same transaction."""
+    schema = get(db, kind)
+    if schema is not None and schema.profile_id is not None:
+        work.delete_kind(db, kind, schema.profile_id)
+        vectors.drop(db, kind, schema.profile_id)
+    db.execute(
+        "INSERT INTO vector_index_schemas (kind, enabled, source, state) "
+        "VALUES (?, 0, 'chunks', 'stale') ON CONFLICT (kind) DO UPDATE SET enabled = 0, "
+        "state = 'stale', profile_id = NULL, last_error = NULL, rebuild_after_key = NULL",
+        (kind,),
+    )
+
+
+def set_state(db: apsw.Connection, kind: str, state: IndexState) -> None:
+    """Says how fresh the index of a kind is."""
+    db.execute("UPDATE vector_index_schemas SET state = ? WHERE kind = ?", (state, kind))
+
+
+def complete(db: apsw.Connection, profile_id: int) -> None:
+    """Marks the kinds of a profile that have no more work waiting as fresh."""
+    db.execute(
+        "UPDATE vector_index_schemas SET state = 'fresh' WHERE profile_id = ?1 AND enabled = 1 "
+        "AND state <> 'fresh' AND rebuild_after_key IS NULL AND NOT EXISTS (SELECT 1 FROM vector_projection_work AS w "
+        "WHERE w.kind = vector_index_schemas.kind AND w.profile_id = ?1 AND w.state <> 'failed')",
+        (profile_id,),
+    )
+
+
+def begin_rebuild(db: apsw.Connection, kind: str) -> None:
+    """Notes that the vectors of a kind are to be owed again, from its first chunk on."""
+    db.execute(
+        "UPDATE vector_index_schemas SET state = 'building', rebuild_after_key = 0 WHERE kind = ?",
+        (kind,),
+    )
+
+
+def unfinished_rebuilds(db: apsw.Connection) -> list[str]:
+    """Kinds whose rebuild has not come to the last chunk yet."""
+    return [
+        row[0]
+        for row in db.execute(
+            "SELECT kind FROM vector_index_schemas WHERE rebuild_after_key IS NOT NULL"
+        )
+    ]
+
+
+def rebuild_position(db: apsw.Connection, kind: str) -> tuple[int, int] | None:
+    """(profile_id, key) that the rebuild of an enabled kind has come to, or None."""
+    row: tuple[int, int] | None = db.execute(
+        "SELECT profile_id, rebuild_after_key FROM vector_index_schemas "
+        "WHERE kind = ? AND enabled = 1 AND rebuild_after_key IS NOT NULL",
+        (kind,),
+    ).fetchone()
+    return row
+
+
+def set_rebuild_position(db: apsw.Connection, kind: str, after_key: int | None) -> None:
+    """Remembers the key that a rebuild has come to; None ends it."""
+    db.execute(
+        "UPDATE vector_index_schemas SET rebuild_after_key = ? WHERE kind = ?", (after_key, kind)
+    )
+
+
+def note_completed(db: apsw.Connection, kinds: Iterable[str], now_ms: int) -> None:
+    """Remembers when a vector of these kinds was last stored."""
+    db.execute(
+        "UPDATE vector_index_schemas SET last_completed_at_ms = ? "
+        "WHERE kind IN (SELECT value FROM carray(?))",
+        (now_ms, keys.texts(kinds)),
+    )
+
+
+def note_error(db: apsw.Connection, kinds: Iterable[str], message: str | None) -> None:
+    """Remembers what last went wrong for these kinds; None forgets it."""
+    db.execute(
+        "UPDATE vector_index_schemas SET last_error = ? "
+        "WHERE last_error IS NOT ? AND kind IN (SELECT value FROM carray(?))",
+        (message, message, keys.texts(kinds)),
+    )

@@ -1,0 +1,81 @@
+"""Readers: a pool of read-only connections, each handed out for one snapshot at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import TYPE_CHECKING
+
+from fathomdb.errors import EngineClosedError
+from fathomdb.store.connection import open_reader, translating
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import apsw
+
+
+class ReaderPool:
+    """At most ``size`` connections, opened as they are needed."""
+
+    def __init__(self, path: str, *, size: int, cache_mib: int) -> None:
+        self._path = path
+        self._cache_mib = cache_mib
+        self._room = threading.Condition()
+        self._free: list[apsw.Connection] = []
+        self._size = size
+        self._in_use = 0
+        self._closed = False
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[apsw.Connection]:
+        """One read snapshot: all that is read inside is of one commit."""
+        db = self._take()
+        try:
+            with translating(self._path):
+                db.execute("BEGIN")
+                try:
+                    yield db
+                finally:
+                    if db.in_transaction:
+                        db.execute("ROLLBACK")
+        finally:
+            self._give_back(db)
+
+    def close(self, timeout_seconds: float) -> bool:
+        """Closes what is free, and what is in use as it comes back; False where some still is."""
+        with self._room:
+            self._closed = True
+            for db in self._free:
+                db.close()
+            self._free.clear()
+            self._room.notify_all()
+            return self._room.wait_for(lambda: self._in_use == 0, timeout_seconds)
+
+    def _take(self) -> apsw.Connection:
+        with self._room:
+            self._room.wait_for(
+                lambda: self._closed or bool(self._free) or self._in_use < self._size
+            )
+            if self._closed:
+                raise EngineClosedError
+            self._in_use += 1
+            if self._free:
+                return self._free.pop()
+        try:
+            with translating(self._path):
+                return open_reader(self._path, cache_mib=self._cache_mib)
+        except BaseException:
+            with self._room:
+                self._in_use -= 1
+                self._room.notify()
+            raise
+
+    def _give_back(self, db: apsw.Connection) -> None:
+        with self._room:
+            self._in_use -= 1
+            if self._closed:
+                db.close()
+            else:
+                self._free.append(db)
+            self._room.notify_all()

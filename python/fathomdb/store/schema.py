@@ -1,0 +1,195 @@
+"""The file's schema: what is checked before anything is written, and forward-only migrations.
+
+``docs/reference/schema.md`` says what each table is for; this file is what makes it so.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from fathomdb.errors import NotAFathomFileError, SchemaVersionError
+from fathomdb.store import fts
+
+if TYPE_CHECKING:
+    import apsw
+
+APPLICATION_ID = 0x46447079  # "FDpy"
+SQLITE_MAGIC = b"SQLite format 3\0"
+# Tables that only the FathomDB of Rust made; with our application_id absent they name its file.
+_LINEAGE_TABLES = frozenset({"fathom_schema_migrations", "canonical_nodes", "_fathomdb_open_state"})
+
+_V1 = """
+CREATE TABLE engine_state (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    cursor INTEGER NOT NULL CHECK (cursor >= 0),
+    fence INTEGER NOT NULL CHECK (fence >= 0),
+    fts_next_tokenizer TEXT,
+    fts_next_upto INTEGER,
+    CHECK ((fts_next_tokenizer IS NULL) = (fts_next_upto IS NULL))
+) STRICT;
+INSERT INTO engine_state (id, cursor, fence) VALUES (1, 0, 0);
+
+CREATE TABLE engine_status (
+    name TEXT PRIMARY KEY,
+    value ANY
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE kinds (
+    kind TEXT PRIMARY KEY CHECK (kind <> ''),
+    chunk_chars INTEGER NOT NULL CHECK (chunk_chars > 0),
+    splitter TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE nodes (
+    node_key INTEGER PRIMARY KEY,
+    logical_id TEXT NOT NULL CHECK (logical_id <> ''),
+    kind TEXT NOT NULL REFERENCES kinds (kind),
+    properties TEXT CHECK (properties IS NULL OR json_valid(properties)),
+    source_ref TEXT,
+    split INTEGER NOT NULL CHECK (split IN (0, 1)),
+    written_cursor INTEGER NOT NULL,
+    superseded_cursor INTEGER
+) STRICT;
+CREATE UNIQUE INDEX nodes_live ON nodes (logical_id) WHERE superseded_cursor IS NULL;
+CREATE INDEX nodes_superseded ON nodes (logical_id) WHERE superseded_cursor IS NOT NULL;
+CREATE INDEX nodes_by_kind ON nodes (kind) WHERE superseded_cursor IS NULL;
+CREATE INDEX nodes_by_source ON nodes (source_ref) WHERE source_ref IS NOT NULL;
+
+CREATE TABLE chunks (
+    chunk_key INTEGER PRIMARY KEY,
+    chunk_id TEXT NOT NULL UNIQUE CHECK (chunk_id <> ''),
+    node_key INTEGER NOT NULL REFERENCES nodes (node_key),
+    ordinal INTEGER NOT NULL CHECK (ordinal >= 0),
+    byte_start INTEGER,
+    byte_end INTEGER,
+    canonical_hash BLOB NOT NULL CHECK (length(canonical_hash) = 32),
+    text TEXT NOT NULL CHECK (text <> '')
+) STRICT;
+CREATE INDEX chunks_by_node ON chunks (node_key, ordinal);
+
+CREATE VIEW live_chunk_text (chunk_key, text) AS SELECT chunk_key, text FROM chunks;
+
+CREATE TABLE vector_embedding_profiles (
+    profile_id INTEGER PRIMARY KEY,
+    fingerprint TEXT NOT NULL UNIQUE,
+    model_identity TEXT NOT NULL,
+    model_version TEXT NOT NULL,
+    dimension INTEGER CHECK (dimension > 0),
+    normalization_policy TEXT NOT NULL CHECK (normalization_policy IN ('l2', 'none')),
+    preparation TEXT NOT NULL CHECK (json_valid(preparation)),
+    state TEXT NOT NULL CHECK (state IN ('active', 'retired')),
+    plugin TEXT,
+    created_at_ms INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX profiles_one_active ON vector_embedding_profiles (state) WHERE state = 'active';
+
+CREATE TABLE vector_index_schemas (
+    kind TEXT PRIMARY KEY REFERENCES kinds (kind),
+    enabled INTEGER NOT NULL CHECK (enabled IN (0, 1)),
+    source TEXT NOT NULL CHECK (source = 'chunks'),
+    state TEXT NOT NULL CHECK (state IN ('fresh', 'building', 'stale')),
+    profile_id INTEGER REFERENCES vector_embedding_profiles (profile_id),
+    last_error TEXT,
+    last_completed_at_ms INTEGER,
+    rebuild_after_key INTEGER
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE vector_ledger (
+    chunk_key INTEGER NOT NULL REFERENCES chunks (chunk_key),
+    profile_id INTEGER NOT NULL REFERENCES vector_embedding_profiles (profile_id),
+    canonical_hash BLOB NOT NULL CHECK (length(canonical_hash) = 32),
+    content_hash BLOB NOT NULL CHECK (length(content_hash) = 32),
+    PRIMARY KEY (chunk_key, profile_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE vector_projection_work (
+    work_id INTEGER PRIMARY KEY,
+    chunk_key INTEGER NOT NULL REFERENCES chunks (chunk_key),
+    profile_id INTEGER NOT NULL REFERENCES vector_embedding_profiles (profile_id),
+    kind TEXT NOT NULL,
+    canonical_hash BLOB NOT NULL CHECK (length(canonical_hash) = 32),
+    priority INTEGER NOT NULL,
+    lane INTEGER GENERATED ALWAYS AS (priority >= 1000) VIRTUAL,
+    state TEXT NOT NULL CHECK (state IN ('pending', 'inflight', 'failed')),
+    fence INTEGER NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0 CHECK (attempts >= 0),
+    enqueued_at_ms INTEGER NOT NULL,
+    due_at_ms INTEGER NOT NULL,
+    cause TEXT,
+    last_error TEXT,
+    CHECK ((state = 'failed') = (cause IS NOT NULL)),
+    UNIQUE (chunk_key, profile_id)
+) STRICT;
+CREATE INDEX work_claim ON vector_projection_work (profile_id, lane, due_at_ms, work_id)
+    WHERE state = 'pending';
+CREATE INDEX work_inflight ON vector_projection_work (fence) WHERE state = 'inflight';
+CREATE INDEX work_failed ON vector_projection_work (kind) WHERE state = 'failed';
+"""
+
+MIGRATIONS: tuple[str, ...] = (_V1,)
+SCHEMA_VERSION = len(MIGRATIONS)
+
+
+def check_before_open(path: str) -> None:
+    """Refuses a file that is not SQLite, by its first bytes, before SQLite may touch it.
+
+    Called only before this process has a connection to the file: closing a plain handle later would
+    drop SQLite's locks.
+    """
+    if not os.path.exists(path):
+        return
+    with open(path, "rb") as file:
+        head = file.read(len(SQLITE_MAGIC))
+    if head and head != SQLITE_MAGIC:
+        raise NotAFathomFileError(
+            f"{path} is not an SQLite database (it starts with {head!r}); it was not changed"
+        )
+
+
+def check_identity(db: apsw.Connection, path: str) -> int:
+    """The file's schema version, 0 for an empty file; refuses a file that is not ours or newer."""
+    application_id = db.pragma("application_id")
+    version = int(db.pragma("user_version"))
+    tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if application_id != APPLICATION_ID:
+        if tables & _LINEAGE_TABLES:
+            raise NotAFathomFileError(
+                f"{path} is a database of the Rust FathomDB 0.5 to 0.8, which this package does not "
+                "open; export its records there and ingest them into a new file"
+            )
+        if tables or application_id or version:
+            raise NotAFathomFileError(
+                f"{path} is an SQLite database of another program (application_id "
+                f"{application_id:#x}); it was not changed"
+            )
+        return 0
+    if version > SCHEMA_VERSION:
+        raise SchemaVersionError(
+            f"{path} has schema version {version} and this FathomDB knows up to {SCHEMA_VERSION}; "
+            "open it with a newer fathomdb-py"
+        )
+    return version
+
+
+def check_current(version: int, path: str) -> None:
+    """Refuses to read a file that a writer would have to migrate first."""
+    if version < SCHEMA_VERSION:
+        raise SchemaVersionError(
+            f"{path} has schema version {version} and this FathomDB reads {SCHEMA_VERSION}; open it "
+            "for writing once, which brings it forward"
+        )
+
+
+def migrate(db: apsw.Connection, version: int) -> None:
+    """Brings the file from ``version`` to SCHEMA_VERSION, each step in a transaction of its own."""
+    if version == 0:
+        # Cannot change inside a transaction, nor once the first page is written.
+        db.pragma("journal_mode", "wal")
+    for number in range(version, SCHEMA_VERSION):
+        with db:
+            db.execute(MIGRATIONS[number])
+            if number == 0:
+                fts.create(db, fts.MAIN, fts.DEFAULT_TOKENIZER)
+                db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {number + 1}")

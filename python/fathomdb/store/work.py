@@ -1,0 +1,417 @@
+"""``vector_projection_work``, the durable queue: states pending, inflight, failed.
+
+Every change of a row takes a new fence; settling requires work_id, fence and state inflight, so a
+late or repeated result changes nothing. ``docs/explanation/architecture.md`` draws the states.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fathomdb.config import BACKFILL_PRIORITY, INCREMENTAL_PRIORITY
+from fathomdb.store import keys
+from fathomdb.store.connection import only_row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import apsw
+
+    from fathomdb.store.conditions import Condition
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedRow:
+    """A row that this process has inflight; ``canonical_hash`` is what was asked for."""
+
+    work_id: int
+    chunk_key: int
+    kind: str
+    canonical_hash: bytes
+    priority: int
+    attempts: int
+
+    @property
+    def is_incremental(self) -> bool:
+        """Whether the row is fresh work."""
+        return self.priority >= INCREMENTAL_PRIORITY
+
+
+# --- enqueue --------------------------------------------------------------------------------------
+
+_UPSERT = (
+    "INSERT INTO vector_projection_work (chunk_key, profile_id, kind, canonical_hash, priority, "
+    "state, fence, enqueued_at_ms, due_at_ms) VALUES (?, ?, ?, ?, ?, 'pending', ?, ?, ?) "
+    "ON CONFLICT (chunk_key, profile_id) DO UPDATE SET kind = excluded.kind, "
+    "canonical_hash = excluded.canonical_hash, priority = excluded.priority, state = 'pending', "
+    "fence = excluded.fence, attempts = 0, enqueued_at_ms = excluded.enqueued_at_ms, "
+    "due_at_ms = excluded.due_at_ms, cause = NULL, last_error = NULL"
+)
+
+
+def enqueue(
+    db: apsw.Connection,
+    rows: Iterable[tuple[int, int, str, bytes]],
+    *,
+    priority: int,
+    fence: int,
+    now_ms: int,
+) -> None:
+    """Owes a vector for (chunk_key, profile_id, kind, canonical_hash) rows.
+
+    A row that is already there, in whatever state, starts anew with the new hash.
+    """
+    db.executemany(
+        _UPSERT,
+        (
+            (chunk_key, profile_id, kind, canonical_hash, priority, fence, now_ms, now_ms)
+            for chunk_key, profile_id, kind, canonical_hash in rows
+        ),
+    )
+
+
+def enqueue_missing(
+    db: apsw.Connection,
+    kind: str,
+    profile_id: int,
+    *,
+    fence: int,
+    now_ms: int,
+    again: tuple[int, int] | None = None,
+) -> int:
+    """Owes, at backfill priority, what a kind has no current vector for; returns the rows.
+
+    With ``again``, a range of chunk keys (first, last), vectors that are there are owed again too.
+    Rows that are in the queue already stay as they are.
+    """
+    first, last = again if again is not None else (0, (1 << 63) - 1)
+    db.execute(
+        "INSERT INTO vector_projection_work (chunk_key, profile_id, kind, canonical_hash, "
+        "priority, state, fence, enqueued_at_ms, due_at_ms) "
+        "SELECT c.chunk_key, :profile, n.kind, c.canonical_hash, :priority, 'pending', :fence, "
+        ":now, :now FROM chunks AS c JOIN nodes AS n USING (node_key) "
+        "LEFT JOIN vector_ledger AS l ON l.chunk_key = c.chunk_key AND l.profile_id = :profile "
+        "WHERE n.kind = :kind AND n.superseded_cursor IS NULL "
+        "AND c.chunk_key BETWEEN :first AND :last "
+        "AND (:again OR l.chunk_key IS NULL OR l.canonical_hash <> c.canonical_hash) "
+        "ON CONFLICT DO NOTHING",
+        {
+            "profile": profile_id,
+            "kind": kind,
+            "priority": BACKFILL_PRIORITY,
+            "fence": fence,
+            "now": now_ms,
+            "first": first,
+            "last": last,
+            "again": again is not None,
+        },
+    )
+    return db.changes()
+
+
+# --- claim ----------------------------------------------------------------------------------------
+
+CLAIM = (
+    "UPDATE vector_projection_work SET state = 'inflight', fence = :fence, "
+    "attempts = attempts + 1 WHERE work_id IN (SELECT work_id FROM vector_projection_work "
+    "WHERE state = 'pending' AND profile_id = :profile AND lane = :lane AND due_at_ms <= :now "
+    "ORDER BY due_at_ms, work_id LIMIT :limit) "
+    "RETURNING work_id, chunk_key, kind, canonical_hash, priority, attempts"
+)
+
+
+def claim(
+    db: apsw.Connection,
+    profile_id: int,
+    *,
+    incremental: bool,
+    limit: int,
+    fence: int,
+    now_ms: int,
+) -> list[ClaimedRow]:
+    """Takes the due rows of one lane of a profile: pending to inflight, attempt + 1."""
+    rows = db.execute(
+        CLAIM,
+        {
+            "fence": fence,
+            "profile": profile_id,
+            "lane": int(incremental),
+            "now": now_ms,
+            "limit": limit,
+        },
+    )
+    return [ClaimedRow(*row) for row in rows]
+
+
+def has_due(db: apsw.Connection, profile_id: int, *, incremental: bool, now_ms: int) -> bool:
+    """Whether a lane of a profile has a row to claim."""
+    return (
+        db.execute(
+            "SELECT 1 FROM vector_projection_work WHERE state = 'pending' AND profile_id = ? "
+            "AND lane = ? AND due_at_ms <= ? LIMIT 1",
+            (profile_id, int(incremental), now_ms),
+        ).fetchone()
+        is not None
+    )
+
+
+# --- settle: every statement is guarded by fence and state ----------------------------------------
+
+
+def still_claimed(db: apsw.Connection, work_ids: Iterable[int], fence: int) -> set[int]:
+    """Those of the rows that are still inflight under this fence."""
+    return {
+        row[0]
+        for row in db.execute(
+            "SELECT work_id FROM vector_projection_work WHERE fence = ? AND state = 'inflight' "
+            "AND work_id IN (SELECT value FROM carray(?))",
+            (fence, keys.ints(work_ids)),
+        )
+    }
+
+
+def delete_if_claimed(db: apsw.Connection, work_ids: Iterable[int], fence: int) -> int:
+    """Ends rows that were applied or that nobody wants; returns how many there were."""
+    db.execute(
+        "DELETE FROM vector_projection_work WHERE fence = ? AND state = 'inflight' "
+        "AND work_id IN (SELECT value FROM carray(?))",
+        (fence, keys.ints(work_ids)),
+    )
+    return db.changes()
+
+
+def fail_if_claimed(
+    db: apsw.Connection, rows: Iterable[tuple[int, str, str]], fence: int, new_fence: int
+) -> None:
+    """Fails (work_id, cause, message) rows for good."""
+    db.executemany(
+        "UPDATE vector_projection_work SET state = 'failed', fence = ?, cause = ?, last_error = ? "
+        "WHERE work_id = ? AND fence = ? AND state = 'inflight'",
+        ((new_fence, cause, message, work_id, fence) for work_id, cause, message in rows),
+    )
+
+
+def retry_if_claimed(
+    db: apsw.Connection, rows: Iterable[tuple[int, int, str]], fence: int, new_fence: int
+) -> None:
+    """Sends (work_id, due_at_ms, message) rows back to pending, their attempt charged."""
+    db.executemany(
+        "UPDATE vector_projection_work SET state = 'pending', fence = ?, due_at_ms = ?, "
+        "last_error = ? WHERE work_id = ? AND fence = ? AND state = 'inflight'",
+        ((new_fence, due_at_ms, message, work_id, fence) for work_id, due_at_ms, message in rows),
+    )
+
+
+def revert_if_claimed(
+    db: apsw.Connection, work_ids: Iterable[int], fence: int, new_fence: int
+) -> int:
+    """Sends rows back to pending and gives their attempt back; returns how many there were."""
+    db.execute(
+        "UPDATE vector_projection_work SET state = 'pending', fence = ?, attempts = attempts - 1 "
+        "WHERE fence = ? AND state = 'inflight' AND work_id IN (SELECT value FROM carray(?))",
+        (new_fence, fence, keys.ints(work_ids)),
+    )
+    return db.changes()
+
+
+def repend_if_claimed(
+    db: apsw.Connection, rows: Iterable[tuple[int, bytes]], fence: int, new_fence: int
+) -> None:
+    """Owes (work_id, canonical_hash) rows for the text as it is now, attempts anew."""
+    db.executemany(
+        "UPDATE vector_projection_work SET state = 'pending', fence = ?, canonical_hash = ?, "
+        "attempts = 0, last_error = NULL WHERE work_id = ? AND fence = ? AND state = 'inflight'",
+        ((new_fence, canonical_hash, work_id, fence) for work_id, canonical_hash in rows),
+    )
+
+
+# --- recovery and close ---------------------------------------------------------------------------
+
+
+def recover(db: apsw.Connection, new_fence: int) -> int:
+    """Sends what a dead process left inflight back to pending, attempts kept; returns the rows."""
+    db.execute(
+        "UPDATE vector_projection_work SET state = 'pending', fence = ? WHERE state = 'inflight'",
+        (new_fence,),
+    )
+    return db.changes()
+
+
+def revert_all(db: apsw.Connection, new_fence: int) -> int:
+    """Sends everything inflight back to pending with its attempt; a close's last transaction."""
+    db.execute(
+        "UPDATE vector_projection_work SET state = 'pending', fence = ?, attempts = attempts - 1 "
+        "WHERE state = 'inflight'",
+        (new_fence,),
+    )
+    return db.changes()
+
+
+# --- cancelling -----------------------------------------------------------------------------------
+
+
+def delete_chunks(db: apsw.Connection, chunk_keys: Iterable[int]) -> None:
+    """Ends all work of these chunks."""
+    db.execute(
+        "DELETE FROM vector_projection_work WHERE chunk_key IN (SELECT value FROM carray(?))",
+        (keys.ints(chunk_keys),),
+    )
+
+
+def delete_kind(db: apsw.Connection, kind: str, profile_id: int) -> None:
+    """Ends all work of a kind under a profile."""
+    db.execute(
+        "DELETE FROM vector_projection_work WHERE kind = ? AND profile_id = ?", (kind, profile_id)
+    )
+
+
+# --- looking --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits for one kind under one profile, in rows."""
+
+    pending_incremental: int = 0
+    pending_backfill: int = 0
+    inflight: int = 0
+    failed: int = 0
+    oldest_pending_at_ms: int | None = None
+
+    @property
+    def unsettled(self) -> int:
+        """Rows that are neither failed nor done."""
+        return self.pending_incremental + self.pending_backfill + self.inflight
+
+
+def backlogs(db: apsw.Connection) -> dict[tuple[str, int], Backlog]:
+    """The backlog by (kind, profile_id); reads the whole queue."""
+    rows = db.execute(
+        "SELECT kind, profile_id, count(*) FILTER (WHERE state = 'pending' AND lane = 1), "
+        "count(*) FILTER (WHERE state = 'pending' AND lane = 0), "
+        "count(*) FILTER (WHERE state = 'inflight'), count(*) FILTER (WHERE state = 'failed'), "
+        "min(enqueued_at_ms) FILTER (WHERE state = 'pending') "
+        "FROM vector_projection_work GROUP BY kind, profile_id"
+    )
+    return {(row[0], row[1]): Backlog(*row[2:]) for row in rows}
+
+
+def unsettled(db: apsw.Connection, profile_id: int) -> int:
+    """Rows of a profile that are neither failed nor done."""
+    return int(
+        db.execute(
+            "SELECT (SELECT count(*) FROM vector_projection_work WHERE state = 'pending' "
+            "AND profile_id = ?1) + (SELECT count(*) FROM vector_projection_work "
+            "WHERE state = 'inflight' AND profile_id = ?1)",
+            (profile_id,),
+        ).get
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRow:
+    """A failed row; ``cause`` is one word, ``message`` the last error's own."""
+
+    node_id: str
+    chunk_id: str
+    kind: str
+    cause: str
+    message: str
+    attempts: int
+    enqueued_at_ms: int
+
+
+def failed(db: apsw.Connection, kind: str | None) -> Iterator[FailedRow]:
+    """Failed rows, of one kind where given, oldest first."""
+    rows = db.execute(
+        "SELECT n.logical_id, c.chunk_id, w.kind, w.cause, w.last_error, w.attempts, "
+        "w.enqueued_at_ms FROM vector_projection_work AS w JOIN chunks AS c USING (chunk_key) "
+        "JOIN nodes AS n USING (node_key) WHERE w.state = 'failed' AND (?1 IS NULL OR w.kind = ?1) "
+        "ORDER BY w.work_id",
+        (kind,),
+    )
+    return (FailedRow(*row) for row in rows)
+
+
+def requeue_failed(
+    db: apsw.Connection, kind: str | None, cause: str | None, *, fence: int, now_ms: int
+) -> int:
+    """Sends failed rows back to pending, attempts anew; returns how many there were."""
+    db.execute(
+        "UPDATE vector_projection_work SET state = 'pending', fence = ?1, attempts = 0, "
+        "cause = NULL, last_error = NULL, due_at_ms = ?2 WHERE state = 'failed' "
+        "AND (?3 IS NULL OR kind = ?3) AND (?4 IS NULL OR cause = ?4)",
+        (fence, now_ms, kind, cause),
+    )
+    return db.changes()
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkWork:
+    """The queue's row for one chunk and profile."""
+
+    chunk_key: int
+    profile_id: int
+    state: str
+    priority: int
+    attempts: int
+    due_at_ms: int
+    cause: str | None
+    last_error: str | None
+
+
+def of_chunks(db: apsw.Connection, chunk_keys: Iterable[int]) -> list[ChunkWork]:
+    """The queue's rows for these chunks."""
+    rows = db.execute(
+        "SELECT chunk_key, profile_id, state, priority, attempts, due_at_ms, cause, last_error "
+        "FROM vector_projection_work WHERE chunk_key IN (SELECT value FROM carray(?))",
+        (keys.ints(chunk_keys),),
+    )
+    return [ChunkWork(*row) for row in rows]
+
+
+def progress(
+    db: apsw.Connection, chunk_ids: Sequence[str], profile_id: int
+) -> tuple[int, int, int]:
+    """(projected, unsettled, failed) of these chunk ids under a profile; what is gone is none."""
+    row = only_row(
+        db.execute(
+            "SELECT count(*) FILTER (WHERE l.chunk_key IS NOT NULL AND w.work_id IS NULL), "
+            "count(*) FILTER (WHERE w.state <> 'failed'), count(*) FILTER (WHERE w.state = 'failed') "
+            "FROM carray(?1) AS k JOIN chunks AS c ON c.chunk_id = k.value "
+            "LEFT JOIN vector_projection_work AS w "
+            "ON w.chunk_key = c.chunk_key AND w.profile_id = ?2 "
+            "LEFT JOIN vector_ledger AS l ON l.chunk_key = c.chunk_key AND l.profile_id = ?2",
+            (keys.texts(chunk_ids), profile_id),
+        )
+    )
+    return int(row[0]), int(row[1]), int(row[2])
+
+
+COUNTED_WORK = 10_000
+"""Waiting rows that a search looks at to say how many match its filter; more are not counted."""
+
+
+def waiting_within(
+    db: apsw.Connection, profile_id: int, condition: Condition
+) -> tuple[int, int, bool]:
+    """(pending, failed, exact) rows of a profile whose node ``n`` meets a condition.
+
+    Looks at the first COUNTED_WORK rows of each, so that a long queue does not slow a search.
+    """
+    counts = []
+    exact = True
+    for states in ("state = 'pending'", "state = 'inflight'", "state = 'failed'"):
+        row = only_row(
+            db.execute(
+                "SELECT count(*) FILTER (WHERE matches), count(*) FROM (SELECT ("
+                f"{condition.sql}) AS matches FROM (SELECT chunk_key FROM vector_projection_work WHERE "
+                f"{states} AND profile_id = ? LIMIT {COUNTED_WORK + 1}) AS w "
+                "JOIN chunks AS c USING (chunk_key) JOIN nodes AS n USING (node_key))",
+                (*condition.parameters, profile_id),
+            )
+        )
+        counts.append(int(row[0]))
+        exact = exact and int(row[1]) <= COUNTED_WORK
+    return counts[0] + counts[1], counts[2], exact

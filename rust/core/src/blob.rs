@@ -1,0 +1,245 @@
+//! Brings rows from foreign memory into one buffer of f32, checked, and joins blobs back.
+//!
+//! The rule of the private copy: a row is copied first and judged after, as it stands in our own
+//! buffer after the cast to f32. Whatever other threads do to the original meanwhile, what was
+//! checked is what is stored.
+
+#![expect(
+    clippy::inline_always,
+    reason = "compiled once for each instruction set by `pack`"
+)]
+
+use std::mem::{MaybeUninit, size_of, size_of_val};
+use std::ptr;
+
+use half::f16;
+use half::slice::HalfFloatSliceExt as _;
+
+use crate::error::{Error, Result};
+use crate::vector::{self, Fault};
+
+/// Bytes of one column in a blob.
+pub const COLUMN_BYTES: usize = size_of::<f32>();
+
+/// The place of one row in the result, not written yet.
+pub type Slot = [MaybeUninit<f32>];
+
+/// The type of a number in foreign memory, in the byte order of the CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Element {
+    /// IEEE 754 half precision.
+    F16,
+    /// IEEE 754 single precision.
+    F32,
+    /// IEEE 754 double precision.
+    F64,
+}
+
+/// A row of numbers in memory that belongs to somebody else.
+///
+/// No reference to that memory is ever made, since its owner may write to it at any time; it is
+/// only copied from, and every bit pattern is a number.
+#[derive(Clone, Copy, Debug)]
+pub struct ForeignRow {
+    first: *const u8,
+    columns: usize,
+    stride: isize,
+    element: Element,
+}
+
+// SAFETY: a description of plain memory; who makes one vouches for its life (`ForeignRow::new`).
+unsafe impl Send for ForeignRow {}
+// SAFETY: as above; nothing is changed through it.
+unsafe impl Sync for ForeignRow {}
+
+impl ForeignRow {
+    /// Describes `columns` numbers, the first at `first`, each `stride` bytes after the last.
+    ///
+    /// # Safety
+    /// Every number must stay readable memory until the description is used for the last time. It
+    /// need not be aligned.
+    #[must_use]
+    pub unsafe fn new(first: *const u8, columns: usize, stride: isize, element: Element) -> Self {
+        Self {
+            first,
+            columns,
+            stride,
+            element,
+        }
+    }
+
+    #[inline(always)]
+    fn copy_to(self, target: &mut [f32]) {
+        match self.element {
+            Element::F32 => self.gather(0, target),
+            Element::F64 => self.convert(target, |numbers: &[f64], target| {
+                for (slot, number) in target.iter_mut().zip(numbers) {
+                    #[expect(clippy::cast_possible_truncation, reason = "judged after the cast")]
+                    (*slot = *number as f32);
+                }
+            }),
+            Element::F16 => {
+                self.convert(target, |numbers: &[f16], target| {
+                    numbers.convert_to_f32_slice(target);
+                });
+            }
+        }
+    }
+
+    /// Casts a private copy, so that each foreign number is read exactly once.
+    #[inline(always)]
+    fn convert<T: Copy + Default>(self, target: &mut [f32], cast: impl Fn(&[T], &mut [f32])) {
+        const AT_ONCE: usize = 256;
+        let mut copied = [T::default(); AT_ONCE];
+        for (block, target) in target.chunks_mut(AT_ONCE).enumerate() {
+            let copied = &mut copied[..target.len()];
+            self.gather(block * AT_ONCE, copied);
+            cast(copied, target);
+        }
+    }
+
+    /// Copies the numbers from column `from` on, as they are. `T` is the type of `self.element`.
+    #[inline(always)]
+    fn gather<T: Copy>(self, from: usize, into: &mut [T]) {
+        assert!(
+            from + into.len() <= self.columns,
+            "no number outside the row is read"
+        );
+        let column = |index: usize| {
+            self.first
+                .wrapping_offset((from + index) as isize * self.stride)
+        };
+        if usize::try_from(self.stride) == Ok(size_of::<T>()) {
+            // SAFETY: these numbers lie side by side and are readable (`new`); `into` is our own
+            // memory of the same size, and every bit pattern is a `T`.
+            unsafe {
+                ptr::copy_nonoverlapping(column(0), into.as_mut_ptr().cast(), size_of_val(into));
+            }
+            return;
+        }
+        for (index, slot) in into.iter_mut().enumerate() {
+            // SAFETY: every column is readable (`new`); it need not be aligned.
+            *slot = unsafe { column(index).cast::<T>().read_unaligned() };
+        }
+    }
+}
+
+/// A row on its way into the result.
+#[derive(Debug)]
+pub enum Row<'a> {
+    /// Still in foreign memory, of any length.
+    Foreign(ForeignRow, &'a mut Slot),
+    /// Written already, not judged.
+    Written(&'a mut [f32]),
+    /// Known to be bad; what was written is cleared.
+    Faulty(Fault, &'a mut [f32]),
+}
+
+/// Copies every row, then judges the copy, normalizes it where asked, and returns all bad rows
+/// with their place among `rows`. Bad rows become zeros.
+#[must_use]
+pub fn pack(rows: Vec<Row<'_>>, normalize: bool) -> Vec<(usize, Fault)> {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the CPU has the instructions.
+        return unsafe { pack_avx2(rows, normalize) };
+    }
+    pack_portably(rows, normalize)
+}
+
+/// The same code with wider registers; without fused multiply-add, so the same bits too.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn pack_avx2(rows: Vec<Row<'_>>, normalize: bool) -> Vec<(usize, Fault)> {
+    pack_portably(rows, normalize)
+}
+
+#[inline(always)]
+fn pack_portably(rows: Vec<Row<'_>>, normalize: bool) -> Vec<(usize, Fault)> {
+    let mut bad = Vec::new();
+    for (index, row) in rows.into_iter().enumerate() {
+        if let Err(fault) = pack_row(row, normalize) {
+            bad.push((index, fault));
+        }
+    }
+    bad
+}
+
+#[inline(always)]
+fn pack_row(row: Row<'_>, normalize: bool) -> std::result::Result<(), Fault> {
+    let (target, verdict) = match row {
+        Row::Faulty(fault, target) => (target, Err(fault)),
+        Row::Written(target) => {
+            let verdict = vector::check(target, normalize);
+            (target, verdict)
+        }
+        Row::Foreign(source, slot) => {
+            let (columns, expected) = (source.columns, slot.len());
+            let target = zeroed(slot);
+            if columns == expected {
+                source.copy_to(target);
+                let verdict = vector::check(target, normalize);
+                (target, verdict)
+            } else {
+                (target, Err(Fault::Dimension { columns, expected }))
+            }
+        }
+    };
+    verdict.inspect_err(|_| target.fill(0.0))
+}
+
+/// Joins stored blobs, `dimension` columns each, into one buffer, bit for bit.
+///
+/// # Panics
+/// Where a blob has another number of columns ([`check_blob_lengths`] comes first) or `target` has
+/// another number of rows.
+pub fn unpack(blobs: &[ForeignRow], dimension: usize, target: &mut Slot) {
+    assert_eq!(target.len(), blobs.len() * dimension, "a slot a blob");
+    for (blob, slot) in blobs.iter().zip(target.chunks_exact_mut(dimension)) {
+        blob.copy_to(zeroed(slot));
+    }
+}
+
+/// Compares the lengths in bytes of stored blobs with their dimension.
+///
+/// # Errors
+/// The first blob that has not four bytes a column.
+pub fn check_blob_lengths(lengths: &[usize], dimension: usize) -> Result<()> {
+    let expected = dimension.saturating_mul(COLUMN_BYTES);
+    match lengths
+        .iter()
+        .enumerate()
+        .find(|(_, bytes)| **bytes != expected)
+    {
+        Some((index, &bytes)) => Err(Error::BlobLength {
+            index,
+            bytes,
+            dimension,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// How many bytes a result of this shape takes.
+///
+/// # Errors
+/// A dimension of zero, and a size that no memory has.
+pub fn blob_bytes(rows: usize, dimension: usize) -> Result<usize> {
+    if dimension == 0 {
+        return Err(Error::ZeroDimension);
+    }
+    rows.checked_mul(dimension)
+        .and_then(|columns| columns.checked_mul(COLUMN_BYTES))
+        .filter(|bytes| isize::try_from(*bytes).is_ok())
+        .ok_or(Error::TooLarge { rows, dimension })
+}
+
+/// Makes a slot readable by writing zeros, which a row that passes overwrites while they are in
+/// the CPU's cache: cheaper than clearing the whole result first.
+#[inline(always)]
+pub fn zeroed(slot: &mut Slot) -> &mut [f32] {
+    slot.fill(MaybeUninit::new(0.0));
+    let (first, columns) = (slot.as_mut_ptr().cast(), slot.len());
+    // SAFETY: every column was written in the line above, and the slice borrows the slot.
+    unsafe { std::slice::from_raw_parts_mut(first, columns) }
+}

@@ -1,0 +1,88 @@
+"""Every embedder of the package passes the suite that it gives to plugin authors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fathomdb.embedders.function import embedder as embedder_decorator
+from fathomdb.embedders.hashing import HashingEmbedder
+from fathomdb.embedders.protocol import EmbedderLimits
+from fathomdb.testing import (
+    DeterministicEmbedder,
+    EmbedderContract,
+    FlakyEmbedder,
+    RecordingEmbedder,
+)
+
+
+class TestHashing(EmbedderContract):
+    tolerance = 0
+
+    @pytest.fixture(params=["256", "512"])
+    def embedder(self, request):
+        return HashingEmbedder(request.param)
+
+
+class TestStatic(EmbedderContract):
+    tolerance = 0
+
+    @pytest.fixture
+    def embedder(self, static):
+        return static
+
+
+class TestOnnx(EmbedderContract):
+    @pytest.fixture
+    def embedder(self, minilm):
+        return minilm
+
+
+class TestFunction(EmbedderContract):
+    tolerance = 0
+
+    @pytest.fixture
+    def embedder(self):
+        inner = DeterministicEmbedder(16)
+
+        @embedder_decorator("acme/lists", dimension=16, query=lambda text: [float(len(text))] * 16)
+        def embed(texts):
+            return inner.batch_embed(texts).tolist()
+
+        return embed
+
+
+class TestFunctionOfUnknownDimension(EmbedderContract):
+    tolerance = 0
+
+    @pytest.fixture
+    def embedder(self):
+        @embedder_decorator("acme/learned")
+        def embed(texts):
+            return np.asfortranarray(DeterministicEmbedder(24).batch_embed(texts), dtype=np.float64)
+
+        return embed
+
+
+class TestDeterministic(EmbedderContract):
+    tolerance = 0
+
+    @pytest.fixture
+    def embedder(self):
+        return DeterministicEmbedder(limits=EmbedderLimits(concurrency=4))
+
+
+class TestFlakyWithoutFaults(EmbedderContract):
+    tolerance = 0
+
+    @pytest.fixture
+    def embedder(self):
+        return FlakyEmbedder(DeterministicEmbedder())
+
+
+class TestRecording(EmbedderContract):
+    tolerance = 0
+
+    @pytest.fixture
+    def embedder(self):
+        return RecordingEmbedder(DeterministicEmbedder(limits=EmbedderLimits(concurrency=4)))
