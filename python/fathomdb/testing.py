@@ -6,8 +6,11 @@ What belongs here: doubles that behave, and misbehave, as a real part can, and
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
+import os
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,13 +21,16 @@ import numpy as np
 
 from fathomdb.embedders.protocol import Embedder, EmbedderLimits, limits_of
 from fathomdb.embedders.registry import is_local, resolve, spec_of
+from fathomdb.engine import open as open_engine
 from fathomdb.errors import InvalidInputError
 from fathomdb.identity import EmbedderIdentity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
+
+    from fathomdb.engine import Engine
 
 # --- test embedders -------------------------------------------------------------------------------
 
@@ -517,3 +523,48 @@ def _require(holds: bool, message: str) -> None:
 
 
 # --- the engine's test tools ----------------------------------------------------------------------
+
+
+class ManualClock:
+    """A clock that stands still until it is told: ``EngineConfig(clock=ManualClock())``.
+
+    Rows fall due and pauses end by ``advance`` alone; it may go back, as a machine's clock does,
+    for ``now`` but not for ``monotonic``. Actors look at it when they are woken and at every idle
+    poll, which is in real time.
+    """
+
+    def __init__(self, now: float = 1_700_000_000.0) -> None:
+        self._lock = threading.Lock()
+        self._now = now
+        self._monotonic = 0.0
+
+    def now(self) -> float:
+        """Seconds since the epoch, as it was set."""
+        with self._lock:
+            return self._now
+
+    def monotonic(self) -> float:
+        """Seconds that were advanced in all."""
+        with self._lock:
+            return self._monotonic
+
+    def advance(self, seconds: float) -> None:
+        """Moves the time; a negative number moves ``now`` alone."""
+        with self._lock:
+            self._now += seconds
+            self._monotonic += max(0.0, seconds)
+
+
+@contextlib.contextmanager
+def temporary(**options: Any) -> Iterator[Engine]:
+    """An engine on a real file in a folder that is removed afterwards.
+
+    Takes what :func:`fathomdb.open` takes but the path; without an ``embedder`` it has a
+    :class:`DeterministicEmbedder`.
+    """
+    options.setdefault("embedder", DeterministicEmbedder())
+    with (
+        tempfile.TemporaryDirectory(prefix="fathomdb-") as folder,
+        open_engine(os.path.join(folder, "temporary.db"), **options) as engine,
+    ):
+        yield engine

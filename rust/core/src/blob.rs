@@ -9,8 +9,7 @@
     reason = "compiled once for each instruction set by `pack`"
 )]
 
-use std::mem::{MaybeUninit, size_of, size_of_val};
-use std::ptr;
+use std::mem::MaybeUninit;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt as _;
@@ -68,58 +67,47 @@ impl ForeignRow {
         }
     }
 
+    /// Copies the row, cast to f32: each number is read once, and judged only where it arrives.
     #[inline(always)]
     fn copy_to(self, target: &mut [f32]) {
         match self.element {
-            Element::F32 => self.gather(0, target),
-            Element::F64 => self.convert(target, |numbers: &[f64], target| {
-                for (slot, number) in target.iter_mut().zip(numbers) {
-                    #[expect(clippy::cast_possible_truncation, reason = "judged after the cast")]
-                    (*slot = *number as f32);
-                }
-            }),
+            Element::F32 => self.gather(0, target, |number: f32| number),
+            #[expect(clippy::cast_possible_truncation, reason = "judged after the cast")]
+            Element::F64 => self.gather(0, target, |number: f64| number as f32),
             Element::F16 => {
-                self.convert(target, |numbers: &[f16], target| {
-                    numbers.convert_to_f32_slice(target);
-                });
+                // The CPU's own conversion, which `half` knows, is for slices.
+                const AT_ONCE: usize = 256;
+                let mut copied = [f16::ZERO; AT_ONCE];
+                for (block, target) in target.chunks_mut(AT_ONCE).enumerate() {
+                    let copied = &mut copied[..target.len()];
+                    self.gather(block * AT_ONCE, copied, |number: f16| number);
+                    copied.convert_to_f32_slice(target);
+                }
             }
         }
     }
 
-    /// Casts a private copy, so that each foreign number is read exactly once.
+    /// Copies the numbers from column `from` on. `T` is the type of `self.element`.
     #[inline(always)]
-    fn convert<T: Copy + Default>(self, target: &mut [f32], cast: impl Fn(&[T], &mut [f32])) {
-        const AT_ONCE: usize = 256;
-        let mut copied = [T::default(); AT_ONCE];
-        for (block, target) in target.chunks_mut(AT_ONCE).enumerate() {
-            let copied = &mut copied[..target.len()];
-            self.gather(block * AT_ONCE, copied);
-            cast(copied, target);
-        }
-    }
-
-    /// Copies the numbers from column `from` on, as they are. `T` is the type of `self.element`.
-    #[inline(always)]
-    fn gather<T: Copy>(self, from: usize, into: &mut [T]) {
+    fn gather<T: Copy, U>(self, from: usize, into: &mut [U], cast: impl Fn(T) -> U) {
         assert!(
             from + into.len() <= self.columns,
             "no number outside the row is read"
         );
-        let column = |index: usize| {
-            self.first
-                .wrapping_offset((from + index) as isize * self.stride)
+        let read = |index: usize, stride: isize| {
+            let place = self.first.wrapping_offset((from + index) as isize * stride);
+            // SAFETY: every column is readable (`new`), aligned or not, and any bits are a `T`.
+            unsafe { place.cast::<T>().read_unaligned() }
         };
-        if usize::try_from(self.stride) == Ok(size_of::<T>()) {
-            // SAFETY: these numbers lie side by side and are readable (`new`); `into` is our own
-            // memory of the same size, and every bit pattern is a `T`.
-            unsafe {
-                ptr::copy_nonoverlapping(column(0), into.as_mut_ptr().cast(), size_of_val(into));
+        // The same loop twice: with a stride that the compiler knows it becomes vector code.
+        if self.stride == size_of::<T>() as isize {
+            for (index, slot) in into.iter_mut().enumerate() {
+                *slot = cast(read(index, size_of::<T>() as isize));
             }
-            return;
-        }
-        for (index, slot) in into.iter_mut().enumerate() {
-            // SAFETY: every column is readable (`new`); it need not be aligned.
-            *slot = unsafe { column(index).cast::<T>().read_unaligned() };
+        } else {
+            for (index, slot) in into.iter_mut().enumerate() {
+                *slot = cast(read(index, self.stride));
+            }
         }
     }
 }

@@ -134,53 +134,44 @@ fn read_row<'a>(
     }
 }
 
-/// A row of Python objects.
-enum Numbers<'a, 'py> {
-    List(&'a Bound<'py, PyList>),
-    Tuple(&'a Bound<'py, PyTuple>),
+/// A list or tuple that should be a row of numbers.
+struct Numbers<'a, 'py> {
+    row: &'a Bound<'py, PyAny>,
+    columns: usize,
+    /// Borrows an item by its index, or raises where it has none.
+    borrow: unsafe extern "C" fn(*mut ffi::PyObject, ffi::Py_ssize_t) -> *mut ffi::PyObject,
 }
 
 impl<'a, 'py> Numbers<'a, 'py> {
     fn of(row: &'a Bound<'py, PyAny>) -> Option<Self> {
-        let list = row.cast().ok().map(Self::List);
-        list.or_else(|| row.cast().ok().map(Self::Tuple))
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::List(list) => list.len(),
-            Self::Tuple(tuple) => tuple.len(),
-        }
-    }
-
-    fn get(&self, column: usize) -> PyResult<Bound<'py, PyAny>> {
-        match self {
-            Self::List(list) => list.get_item(column),
-            Self::Tuple(tuple) => tuple.get_item(column),
+        if let Ok(list) = row.cast::<PyList>() {
+            Some(Self {
+                row,
+                columns: list.len(),
+                borrow: ffi::PyList_GetItem,
+            })
+        } else {
+            let tuple = row.cast::<PyTuple>().ok()?;
+            Some(Self {
+                row,
+                columns: tuple.len(),
+                borrow: ffi::PyTuple_GetItem,
+            })
         }
     }
 
     fn write_to(&self, target: &mut [f32]) -> Result<Option<Fault>> {
-        let (columns, expected) = (self.len(), target.len());
+        let (columns, expected) = (self.columns, target.len());
         if columns != expected {
             return Ok(Some(Fault::Dimension { columns, expected }));
         }
         for (column, target) in target.iter_mut().enumerate() {
-            let number = if let Some(number) = self.plain_float(column) {
-                number
-            } else {
-                let item = self.get(column)?;
-                if !is_number(&item)? {
-                    let what = format!("{} ({})", short_repr(&item), type_name(&item));
-                    return Ok(Some(Fault::NotNumeric {
-                        column: Some(column),
-                        what,
-                    }));
-                }
-                match item.extract() {
+            let number = match self.plain_float(column) {
+                Some(number) => number,
+                None => match self.other_number(column)? {
                     Ok(number) => number,
-                    Err(error) => overflowed(error, item.py())?,
-                }
+                    Err(fault) => return Ok(Some(fault)),
+                },
             };
             #[expect(clippy::cast_possible_truncation, reason = "judged after the cast")]
             (*target = number as f32);
@@ -191,23 +182,34 @@ impl<'a, 'py> Numbers<'a, 'py> {
     /// The float in a column, where it is exactly that. Millions of them pass here, so their
     /// reference counts, each in a cache line of its own, are left alone.
     fn plain_float(&self, column: usize) -> Option<f64> {
-        let column = column as isize;
-        let item = match self {
-            // SAFETY: the GIL is held, it is a list, and the index is checked there.
-            Self::List(list) => unsafe { ffi::PyList_GetItem(list.as_ptr(), column) },
-            // SAFETY: likewise, it is a tuple.
-            Self::Tuple(tuple) => unsafe { ffi::PyTuple_GetItem(tuple.as_ptr(), column) },
-        };
+        // SAFETY: the GIL is held, and `of` chose the function by the type of the row.
+        let item = unsafe { (self.borrow)(self.row.as_ptr(), column as isize) };
         if item.is_null() {
-            // The list shrank while an item before this one was read: `get` raises the same again.
+            // The list shrank while an item before this one was read; `other_number` says so.
             // SAFETY: the GIL is held.
             unsafe { ffi::PyErr_Clear() };
             return None;
         }
-        // SAFETY: the row keeps the item alive: nothing below runs any code of Python.
+        // SAFETY: the row keeps the item alive, since nothing here runs any code of Python.
         let is_plain = unsafe { ffi::PyFloat_CheckExact(item) } != 0;
-        // SAFETY: as above, and it is a float, so that this cannot fail.
+        // SAFETY: as above, and of a float this cannot fail.
         is_plain.then(|| unsafe { ffi::PyFloat_AsDouble(item) })
+    }
+
+    #[cold]
+    fn other_number(&self, column: usize) -> Result<std::result::Result<f64, Fault>> {
+        let item = self.row.get_item(column)?;
+        if !is_number(&item)? {
+            let what = format!("{} ({})", short_repr(&item), type_name(&item));
+            return Ok(Err(Fault::NotNumeric {
+                column: Some(column),
+                what,
+            }));
+        }
+        match item.extract() {
+            Ok(number) => Ok(Ok(number)),
+            Err(error) => Ok(Ok(overflowed(error, item.py())?)),
+        }
     }
 }
 
@@ -241,7 +243,7 @@ fn is_number(item: &Bound<'_, PyAny>) -> Result<bool> {
 /// The columns of a row; none where it is no vector, which `read_row` says in its place.
 fn columns_of(row: &Bound<'_, PyAny>) -> Result<usize> {
     if let Some(numbers) = Numbers::of(row) {
-        return Ok(numbers.len());
+        return Ok(numbers.columns);
     }
     match Array::of(row)? {
         Ok(array) if array.shape().len() == 1 => Ok(array.shape()[0]),
