@@ -41,6 +41,7 @@ from fathomdb.errors import (
     WriterTimeoutError,
 )
 from fathomdb.identity import EmbedderIdentity
+from fathomdb.ingest.report import IngestError, IngestProgress, IngestReport
 from fathomdb.records import (
     Chunk,
     ChunkRecord,
@@ -80,6 +81,9 @@ __all__ = [
     "ForkedProcessError",
     "Freshness",
     "Hit",
+    "IngestError",
+    "IngestProgress",
+    "IngestReport",
     "InvalidInputError",
     "KindNotVectorIndexedError",
     "MailboxFullError",

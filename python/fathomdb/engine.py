@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import weakref
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from fathomdb.actors import query as queries
@@ -12,19 +14,25 @@ from fathomdb.admin import embedding, projection
 from fathomdb.admin.service import AdminService
 from fathomdb.config import EngineConfig
 from fathomdb.errors import InvalidInputError
+from fathomdb.ingest import job
+from fathomdb.ingest.run import Target
 from fathomdb.pipeline import write as writes
 from fathomdb.records import Node, NodeRecord, Properties, WaitReport, WriteReceipt
 from fathomdb.search import filters, lookup, searcher
 from fathomdb.search.hybrid import DEFAULT_VECTOR_WEIGHT, Fusion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
     from fathomdb.actors.runtime import IndexPolicy, Runtime
+    from fathomdb.ingest.job import Records, SourceOf
+    from fathomdb.ingest.mapping import ColumnOf
+    from fathomdb.ingest.report import IngestReport, Progress
+    from fathomdb.ingest.run import OnError
     from fathomdb.search.result import SearchResult
     from fathomdb.search.searcher import Mode
-    from fathomdb.store.connection import Durability
+    from fathomdb.store.connection import Connection, Durability
     from fathomdb.store.transaction import Transaction
 
 WAIT_SECONDS = 30.0
@@ -65,10 +73,7 @@ def open(
     """
     if durability not in ("full", "normal"):
         raise InvalidInputError(f"durability must be 'full' or 'normal', got {durability!r}")
-    if not lock_timeout_seconds >= 0:
-        raise InvalidInputError(
-            f"lock_timeout_seconds must be 0 or more, got {lock_timeout_seconds!r}"
-        )
+    _check_seconds("lock_timeout_seconds", lock_timeout_seconds)
     runtime = runtimes.start(
         _check_path(path),
         read_only=read_only,
@@ -87,9 +92,9 @@ def open(
 
 
 def _check_path(path: str | os.PathLike[str]) -> str:
-    given = os.fspath(path)
+    given = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(given, str):
-        raise InvalidInputError(f"path must be a string, got {given!r}")
+        raise InvalidInputError(f"path must be a string or a path, got {given!r}")
     if given in ("", ":memory:") or given.startswith("file:"):
         raise InvalidInputError(
             f"path must name a file, got {given!r}; for a database that goes away use "
@@ -97,9 +102,15 @@ def _check_path(path: str | os.PathLike[str]) -> str:
         )
     if "\0" in given:
         raise InvalidInputError(f"path must not contain NUL, got {given!r}")
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        raise InvalidInputError(f"path must have a UTF-8 form, got {given!r}") from None
     resolved = os.path.realpath(given)
     if os.path.isdir(resolved):
         raise InvalidInputError(f"{given} is a folder; name a file in it, such as memory.db")
+    if os.path.exists(resolved) and not os.path.isfile(resolved):
+        raise InvalidInputError(f"{given} is a device, a pipe or a socket, not a file")
     if not os.path.isdir(os.path.dirname(resolved)):
         raise InvalidInputError(
             f"the folder {os.path.dirname(resolved)} does not exist; make it first"
@@ -107,10 +118,28 @@ def _check_path(path: str | os.PathLike[str]) -> str:
     return resolved
 
 
+def _check_seconds(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        raise InvalidInputError(f"{name} must be 0 or more seconds, got {value!r}")
+
+
+def _check_items(name: str, value: object, of: str) -> None:
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise InvalidInputError(f"{name} must be an iterable of {of}, got {value!r}")
+
+
+def _late(result: SearchResult, awaited: WaitReport | None) -> SearchResult:
+    """The result, which says so where the write that it was to come after is not all there."""
+    if awaited is None or not awaited.pending or result.degraded is not None:
+        return result
+    reason = f"{awaited.pending} vectors of the awaited write are still owed: {awaited.reason}"
+    return dataclasses.replace(result, degraded="building", reason=reason)
+
+
 def _index_policy(index_kinds: Literal["all"] | Iterable[str]) -> IndexPolicy:
-    if index_kinds == "all":
+    if isinstance(index_kinds, str) and index_kinds == "all":
         return lambda _: True
-    if isinstance(index_kinds, str):
+    if isinstance(index_kinds, (str, bytes)) or not isinstance(index_kinds, Iterable):
         raise InvalidInputError(
             f"index_kinds must be 'all' or a list of kinds, got {index_kinds!r}"
         )
@@ -164,10 +193,14 @@ class Engine:
             WriterTimeoutError: No answer in time; the write may still commit.
         """
         self._runtime.check()
-        prepared = writes.prepare(
-            (nodes,) if isinstance(nodes, Node) else nodes, self._runtime.chunk_chars
-        )
-        retired = [retire] if isinstance(retire, str) else [*retire]
+        if timeout is not None:
+            _check_seconds("timeout", timeout)
+        given = (nodes,) if isinstance(nodes, Node) else nodes
+        _check_items("nodes", given, "Node objects")
+        ended = (retire,) if isinstance(retire, str) else retire
+        _check_items("retire", ended, "node ids")
+        prepared = writes.prepare(given, self._runtime.chunk_chars)
+        retired = [*ended]
         written = {item.node_id for item in prepared}
         for node_id in retired:
             writes.check_name("a node_id in retire", node_id)
@@ -193,6 +226,11 @@ class Engine:
             InvalidInputError: No such live node, or properties that are not JSON.
         """
         writes.check_name("node_id", node_id)
+        if properties is None:
+            raise InvalidInputError(
+                f"the patch of node {node_id!r} is None; give the properties that change, or write "
+                "the node without properties"
+            )
         writes.encode_properties(properties, node_id)
 
         def operation(tx: Transaction) -> WriteReceipt:
@@ -201,6 +239,74 @@ class Engine:
             )
 
         return self._runtime.write(operation)
+
+    def ingest(
+        self,
+        records: Records,
+        *,
+        kind: str | None = None,
+        id: ColumnOf | None = "id",  # noqa: A002 - short, and what a column of ids is called
+        text: ColumnOf = "text",
+        properties: ColumnOf | None = None,
+        source_ref: SourceOf | None = None,
+        on_error: OnError = "raise",
+        prune_source: str | None = None,
+        batch_size: int = 1024,
+        progress: Progress | None = None,
+    ) -> IngestReport:
+        """Writes many records in batches, in bounded memory; the same input again changes nothing.
+
+        Args:
+            records: An iterable of mappings or of Nodes (written as they are), the path of a file
+                or folder (``.txt``, ``.md``, ``.jsonl``, ``.csv``, ``.tsv``, ``.parquet``; several
+                with ``fathomdb.ingest.files.open_records``), or a Table, RecordBatch or
+                RecordBatchReader of pyarrow.
+            kind: The kind of all records; where None, each has it in a column ``kind``.
+            id: A column, several (joined by ``/``), or a function of the record; strings or
+                integers. Where None, or where a record has no column ``id`` and no other was
+                named, the id is made from kind and text: another text is then another node.
+            text: The same, several joined by a blank line, empty ones left out; a record whose
+                text is None or blank becomes a node without text.
+            properties: None for all columns but those of id, text and kind; or the columns to keep,
+                where a record has them; or a function. JSON values only, else the record is an
+                error.
+            source_ref: A string, or a function of the record. Default: ``prune_source``, or for
+                files the path as it was given.
+            on_error: ``raise`` stops at the first bad record, with all before it stored;
+                ``collect`` goes on and reports.
+            prune_source: After a complete run without an error, live nodes of this source (and of
+                ``kind``) that were not in the input are retired: all of them, where it was empty.
+                Takes about 100 bytes of memory a record.
+            batch_size: Records in a transaction; fewer where their texts are long.
+            progress: Called with an IngestProgress after each batch; may raise to stop.
+
+        Raises:
+            InvalidInputError: An argument is not valid, or a record where ``on_error="raise"``.
+            MissingExtraError: A Parquet file, and pyarrow is not installed.
+        """
+        self._runtime.check()
+
+        def retire(still_there: Callable[[Connection], list[str]]) -> WriteReceipt:
+            def operation(tx: Transaction) -> WriteReceipt:
+                gone = still_there(tx.db)
+                return self._committed(tx, writes.commit(tx, [], gone, self._context()))
+
+            return self._runtime.write(operation)
+
+        runtime = self._runtime
+        return job.ingest(
+            records,
+            Target(self.write, retire, runtime.snapshot, runtime.config.clock.monotonic),
+            kind=kind,
+            id=id,
+            text=text,
+            properties=properties,
+            source_ref=source_ref,
+            on_error=on_error,
+            prune_source=prune_source,
+            batch_size=batch_size,
+            progress=progress,
+        )
 
     def _context(self) -> writes.WriteContext:
         runtime = self._runtime
@@ -221,6 +327,7 @@ class Engine:
 
     def get_many(self, ids: Iterable[str]) -> dict[str, NodeRecord]:
         """The live nodes of these ids, by id, in the order asked for; ids that are not live miss."""
+        _check_items("ids", ids, "node ids")
         with self._runtime.snapshot() as db:
             return lookup.get_many(db, [*ids])
 
@@ -272,7 +379,8 @@ class Engine:
             where: Conditions on properties, such as ``{"lang": "en", "year": {"gte": 2020}}``.
             ids: Only these nodes.
             source_ref: Only nodes of this source.
-            after: Waits until the vectors of this write are there (not in text mode).
+            after: Waits until the vectors of this write are there; where they are not in time,
+                ``degraded`` is ``building``. In text mode there is nothing to wait for.
             timeout: Seconds for that wait and for the query's embedding.
             chunks_per_node: Hits of one node at most.
             fusion: ``convex`` (scaled scores) or ``rrf`` (reciprocal ranks).
@@ -298,9 +406,9 @@ class Engine:
             explain=explain,
         )
         self._runtime.check()
-        if after is not None and mode != "text":
-            self.wait(after, WAIT_SECONDS if timeout is None else timeout)
-        return queries.search(self._runtime, request, timeout)
+        # A committed write is visible to words at once: in text mode there is nothing to wait for.
+        awaited = self._await(after if mode != "text" else None, timeout)
+        return _late(queries.search(self._runtime, request, timeout), awaited)
 
     def semantic_search(
         self,
@@ -336,9 +444,8 @@ class Engine:
             exact=exact,
             explain=explain,
         )
-        if after is not None:
-            self.wait(after, WAIT_SECONDS if timeout is None else timeout)
-        return queries.semantic_search(self._runtime, request, timeout)
+        awaited = self._await(after, timeout)
+        return _late(queries.semantic_search(self._runtime, request, timeout), awaited)
 
     def raw_vector_search(
         self,
@@ -378,9 +485,8 @@ class Engine:
             exact=exact,
             explain=explain,
         )
-        if after is not None:
-            self.wait(after, WAIT_SECONDS if timeout is None else timeout)
-        return queries.raw_vector_search(self._runtime, request, vector)
+        awaited = self._await(after, timeout)
+        return _late(queries.raw_vector_search(self._runtime, request, vector), awaited)
 
     def text_search(
         self,
@@ -412,7 +518,17 @@ class Engine:
 
         Returns at once, with the reason, when nothing can make progress.
         """
+        if not isinstance(receipt, WriteReceipt):
+            raise InvalidInputError(f"wait takes the receipt of a write, got {receipt!r}")
+        _check_seconds("timeout", timeout)
         return projection.wait(self._runtime, receipt.chunk_ids, timeout)
+
+    def _await(self, after: WriteReceipt | None, timeout: float | None) -> WaitReport | None:
+        if timeout is not None:
+            _check_seconds("timeout", timeout)
+        if after is None:
+            return None
+        return self.wait(after, WAIT_SECONDS if timeout is None else timeout)
 
     # --- the end ----------------------------------------------------------------------------------
 

@@ -64,7 +64,9 @@ class EmbedPool:
                 raise EngineClosedError
             (self._queries if query else self._batches).append(call)
             usable = sum(not worker.abandoned for worker in self._workers)
-            if not self._idle and usable < self.concurrency and not self._is_stuck():
+            # An idle thread may have been told of a call before this one and not woken yet.
+            waiting = len(self._queries) + len(self._batches)
+            if waiting > self._idle and usable < self.concurrency and not self._is_stuck():
                 self._start_worker()
             self._changed.notify()
         return call.reply
@@ -89,6 +91,11 @@ class EmbedPool:
         """Whether no call can begin until an abandoned one returns."""
         with self._changed:
             return self._is_stuck()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more calls."""
+        return self._closed
 
     def close(self) -> None:
         """Ends the threads that are idle, and the others as their calls return; waits for none."""

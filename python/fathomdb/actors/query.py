@@ -80,7 +80,7 @@ def _embed(runtime: Runtime, text: str, timeout_seconds: float | None) -> QueryV
     if model is None:
         active = _active_profile(runtime).profile
         return QueryVector(active, None, runtime.no_model.degraded, runtime.no_model.reason)
-    if model.outage is not None and model.pause_seconds() > 0:
+    if model.outage is not None and (model.pause_seconds() > 0 or model.pool.stuck):
         reason = f"{model.profile} is away: {model.outage}"
         return QueryVector(model.profile, None, "outage", reason)
     timeout = runtime.config.embed_timeout_seconds if timeout_seconds is None else timeout_seconds

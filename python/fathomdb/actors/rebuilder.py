@@ -113,7 +113,7 @@ class RebuildActor(Actor):
             target = fts.rebuild_target(tx.db)
             if target is None:
                 return 0
-            rows = chunks.text_page(tx.db, target[1], PAGE_ROWS)
+            rows = chunks.key_page(tx.db, target[1], PAGE_ROWS)
             if rows:
                 fts.rebuild_page(tx.db, rows)
             else:

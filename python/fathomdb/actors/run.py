@@ -7,6 +7,7 @@ their pool, transactions on the writer, and this thread waits for whichever is d
 from __future__ import annotations
 
 from collections import deque
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,12 @@ from fathomdb.errors import EngineClosedError, FathomError
 from fathomdb.pipeline import apply, claim, embed, validate, verify
 from fathomdb.pipeline.claim import Claim
 from fathomdb.pipeline.embed import EmbedOutcome
-from fathomdb.pipeline.outcome import BatchOutcome, Charged, Failed, Stored, Tally
-from fathomdb.store import chunks, indexes, profiles, vectors
+from fathomdb.pipeline.outcome import BatchOutcome, Charged, Failed, FailureCause, Stored, Tally
+from fathomdb.store import indexes, profiles, vectors, work
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
-    from concurrent.futures import Future
 
     from fathomdb._native import PackedVectors
     from fathomdb.actors.counters import Counters, Progress
@@ -97,14 +97,15 @@ class Run:
         self._ticks = 0
         self._window: list[_Batch] = []
         self._applying: deque[tuple[Future[Tally], BatchOutcome]] = deque()
-        self._claiming: Future[Claim] | None = None
+        self._claiming: deque[Future[Claim]] = deque()
+        self._dry = False  # the last claim found nothing; a claim is tried again after an apply
 
     def go(self) -> StoppedBy:
         """Runs; whatever ends it, no row stays claimed and each is counted."""
         try:
             while self._around.stranded:
-                reply, _ = self._settle(self._around.stranded[-1])
-                self._account(reply.result())
+                settle = self._settle(self._around.stranded[-1])
+                self._account(self._call(settle).result())
                 self._around.stranded.pop()
             if self._model.outage is not None and not self._probe():
                 return "cancelled" if self._must_stop() else "unavailable"
@@ -118,44 +119,45 @@ class Run:
             if self._must_stop():
                 return "cancelled"
             stopped_by = stopped_by or ("unavailable" if self._model.outage else self._why_stop())
-            if stopped_by is None and self._claiming is None and self._has_room():
-                self._claiming = self._claim()
-            if self._claiming is not None and self._claiming.done():
-                claimed, self._claiming = self._claiming.result(), None
-                if claimed.rows:
-                    # The next claim is on its way while this one is embedded.
-                    if stopped_by is None and self._has_room():
-                        self._claiming = self._claim()
+            while stopped_by is None and self._wants_more():
+                self._claiming.append(self._call(self._claim(), self._model.sizes.incremental))
+            while self._claiming and self._claiming[0].done():
+                claimed = self._claiming.popleft().result()
+                if claimed.count:
                     self._window.append(self._begin(claimed))
-                elif not self._window and not self._applying:
-                    stopped_by = stopped_by or "idle"
+                else:
+                    self._dry = True
             while self._applying and self._applying[0][0].done():
                 self._account(self._applied(*self._applying.popleft()))
+                self._dry = False
             for batch in [batch for batch in self._window if self._is_ready(batch)]:
                 self._advance(batch)
                 if batch.outcome is not None:
                     self._window.remove(batch)
-                    self._applying.append(self._apply(batch, batch.outcome))
-            if not self._window and not self._applying and self._claiming is None:
-                if self._one_tick and self._ticks and stopped_by is None:
-                    stopped_by = "idle"
-                if stopped_by is not None:
-                    if stopped_by == "idle":
-                        self._mark_fresh()
-                    return stopped_by
-            else:
+                    self._apply(batch, batch.outcome, claim_more=stopped_by is None)
+            if self._window or self._applying or self._claiming:
                 self._wait()
+            elif stopped_by is not None or not self._wants_more():
+                if stopped_by is None:
+                    self._mark_fresh()
+                return stopped_by or "idle"
 
-    # --- claim and verify -------------------------------------------------------------------------
+    def _wants_more(self) -> bool:
+        """Claimed is what the embedder takes at once and one batch more; applied, as much again.
 
-    def _has_room(self) -> bool:
-        """One batch more than the embedder takes at once is claimed, and as many are applied."""
+        So the next batch is ready while one is embedded and the last one is stored, and memory
+        does not grow with the queue.
+        """
         if self._one_tick:
             return self._ticks == 0
         most = self._model.pool.concurrency + 1
-        return len(self._window) < most and len(self._applying) < most
+        claimed = len(self._window) + len(self._claiming)
+        return not self._dry and claimed < most and len(self._applying) < most
 
-    def _claim(self) -> Future[Claim]:
+    # --- claim and verify -------------------------------------------------------------------------
+
+    def _claim(self) -> Operation[Claim]:
+        """The next tick's claim, as an operation of the writer."""
         self._ticks += 1
         model, now_ms = self._model, self._now_ms()
         backfill_first = not self._one_tick and self._ticks % BACKFILL_EVERY == 0
@@ -165,17 +167,17 @@ class Run:
                 tx, model.profile.profile_id, model.sizes, now_ms, backfill_first=backfill_first
             )
 
-        return self._call(operation, model.sizes.incremental)
+        return operation
 
     def _begin(self, claimed: Claim) -> _Batch:
         with self._around.readers.snapshot() as db:
-            current = chunks.for_projection(db, (row.chunk_key for row in claimed.rows))
+            rows = work.claimed(db, claimed.fence)
             wanted = {
                 schema.kind
                 for schema in indexes.every(db)
                 if schema.enabled and schema.profile_id == claimed.profile_id
             }
-        verified = verify.verify(claimed, current, wanted)
+        verified = verify.verify(rows, wanted)
         steps = embed.embed(verified.texts, verified.content_hashes, self._validate)
         batch = _Batch(claimed, verified, steps)
         self._step(batch, lambda: next(steps))
@@ -228,7 +230,7 @@ class Run:
             )
         else:
             steps = embed.probe(self._validate)
-            batch = _Batch(Claim(0, 0, ()), verify.NOTHING, steps)
+            batch = _Batch(Claim(0, 0, True, 0), verify.NOTHING, steps)
             self._step(batch, lambda: next(steps))
             self._window.append(batch)
             while batch.outcome is None:
@@ -250,16 +252,20 @@ class Run:
 
     # --- settle -----------------------------------------------------------------------------------
 
-    def _apply(self, batch: _Batch, embedded: EmbedOutcome) -> tuple[Future[Tally], BatchOutcome]:
+    def _apply(self, batch: _Batch, embedded: EmbedOutcome, *, claim_more: bool) -> None:
         outcome = self._outcome(batch, embedded)
         self.tally.reused += embedded.reused
         if embedded.outage is not None:
             self.tally.unavailable_ticks += 1
             self._model.pause(embedded.outage)
             self._around.progress.bump()
-        return self._settle(outcome)
+        elif claim_more and self._wants_more():
+            self._settle_and_claim(outcome)
+            return
+        self._applying.append((self._call(self._settle(outcome), outcome.claim.count), outcome))
 
-    def _settle(self, outcome: BatchOutcome) -> tuple[Future[Tally], BatchOutcome]:
+    def _settle(self, outcome: BatchOutcome) -> Operation[Tally]:
+        """What a claim came to, as an operation of the writer."""
         config = self._around.config
         policy = apply.RetryPolicy(config.max_attempts, config.retry_wait_seconds)
         now_ms = self._now_ms()
@@ -269,47 +275,67 @@ class Run:
             tx.on_commit(self._around.progress.bump)
             return tally
 
-        return self._call(operation, len(outcome.rows())), outcome
+        return operation
+
+    def _settle_and_claim(self, outcome: BatchOutcome) -> None:
+        """Settles one batch and claims another in one transaction: half the commits of a drain."""
+        settle, claim_next = self._settle(outcome), self._claim()
+        settled: Future[Tally] = Future()
+        claimed: Future[Claim] = Future()
+        self._applying.append((settled, outcome))
+        self._claiming.append(claimed)
+
+        def answer(reply: Future[tuple[Tally, Claim]]) -> None:
+            error = reply.exception()
+            if error is not None:
+                settled.set_exception(error)
+                claimed.set_exception(error)
+            else:
+                tally, following = reply.result()
+                settled.set_result(tally)
+                claimed.set_result(following)
+            self._notify()
+
+        self._submit(
+            lambda tx: (settle(tx), claim_next(tx)), outcome.claim.count
+        ).add_done_callback(answer)
 
     def _applied(self, reply: Future[Tally], outcome: BatchOutcome) -> Tally:
         try:
             return reply.result()
         except FathomError:
-            self._around.stranded.append(outcome.as_reverted())
+            self._around.stranded.append(BatchOutcome(outcome.claim))
             raise
 
     def _outcome(self, batch: _Batch, embedded: EmbedOutcome) -> BatchOutcome:
         """What becomes of each row of a claim."""
         model, verified = self._model, batch.verified
         outcome = BatchOutcome(
-            batch.claim.fence, batch.claim.profile_id, discarded=[*verified.discarded]
+            batch.claim,
+            discarded=[*verified.discarded],
+            kinds={row.kind for row in verified.rows},
         )
         if embedded.outage is not None:
             outcome.error = embed.describe(embedded.outage)
         if embedded.vectors and model.profile.dimension is None:
             self._learn_dimension(next(iter(embedded.vectors.values()))[0].dimension)
-        batches = {id(packed): packed for packed, _ in embedded.vectors.values()}
-        views = {key: packed.rows() for key, packed in batches.items()}
-        bad = {
-            key: {row: (cause, detail) for row, _, cause, detail in packed.bad}
-            for key, packed in batches.items()
-        }
+        dimension = model.profile.dimension
+        bad: dict[tuple[int, int], tuple[FailureCause, str]] = {}
+        for packed in {id(packed): packed for packed, _ in embedded.vectors.values()}.values():
+            for n, _, cause, detail in packed.bad:
+                bad[id(packed), n] = (cause, detail)
+            if packed.dimension != dimension:
+                detail = f"{packed.dimension} numbers, the model has {dimension}"
+                bad.update(((id(packed), n), ("dimension", detail)) for n in range(packed.count))
         for place, row in enumerate(verified.rows):
             if place in embedded.errors:
                 outcome.charged.append(Charged(row, embedded.errors[place]))
-            elif place not in embedded.vectors:
-                outcome.reverted.append(row)
-            else:
+            elif place in embedded.vectors:
                 packed, n = embedded.vectors[place]
-                if packed.dimension != model.profile.dimension:
-                    detail = f"{packed.dimension} numbers, the model has {model.profile.dimension}"
-                    outcome.failed.append(Failed(row, "dimension", detail))
-                elif n in bad[id(packed)]:
-                    outcome.failed.append(Failed(row, *bad[id(packed)][n]))
+                if bad and (id(packed), n) in bad:
+                    outcome.failed.append(Failed(row, *bad[id(packed), n]))
                 else:
-                    outcome.stored.append(
-                        Stored(row, views[id(packed)][n], verified.content_hashes[place])
-                    )
+                    outcome.stored.append(Stored(row, packed, n, verified.content_hashes[place]))
         messages = [item.message for item in outcome.failed]
         messages.extend(item.message for item in outcome.charged)
         if outcome.error is None and messages:
@@ -347,24 +373,24 @@ class Run:
 
     def _give_back(self) -> None:
         """Sends what is still claimed when a run ends early back to pending, and counts it."""
-        claims = [batch.claim for batch in self._window]
         for batch in self._window:
             if batch.call is not None:
                 self._model.pool.abandon(batch.call)
+        claims = [batch.claim for batch in self._window]
+        claims.extend(reply.result() for reply in self._claiming if reply.exception() is None)
         settling = [*self._applying]
-        if self._claiming is not None and self._claiming.exception() is None:
-            claims.append(self._claiming.result())
         self._window.clear()
         self._applying.clear()
-        self._claiming = None
+        self._claiming.clear()
         for claimed in claims:
-            if claimed.rows:
-                outcome = BatchOutcome(claimed.fence, claimed.profile_id, reverted=[*claimed.rows])
-                try:
-                    settling.append(self._settle(outcome))
-                except EngineClosedError:
-                    # The writer's last transaction reverts everything that is inflight.
-                    self.tally.reverted += len(claimed.rows)
+            if not claimed.count:
+                continue
+            outcome = BatchOutcome(claimed)
+            try:
+                settling.append((self._call(self._settle(outcome)), outcome))
+            except EngineClosedError:
+                # The writer's last transaction reverts everything that is inflight.
+                self.tally.reverted += claimed.count
         for reply, outcome in settling:
             try:
                 self._account(self._applied(reply, outcome))
@@ -373,12 +399,15 @@ class Run:
 
     # --- waiting ----------------------------------------------------------------------------------
 
-    def _call(self, operation: Operation[T], weight: int = 1) -> Future[T]:
-        reply = self._around.writer.submit(
+    def _submit(self, operation: Operation[T], weight: int = 1) -> Future[T]:
+        return self._around.writer.submit(
             operation,
             timeout_seconds=self._around.config.write_timeout_seconds,
             weight=weight,
         )
+
+    def _call(self, operation: Operation[T], weight: int = 1) -> Future[T]:
+        reply = self._submit(operation, weight)
         reply.add_done_callback(lambda _: self._notify())
         return reply
 
@@ -392,7 +421,7 @@ class Run:
                 self._must_stop()
                 or any(self._is_ready(batch) for batch in self._window)
                 or (bool(self._applying) and self._applying[0][0].done())
-                or (self._claiming is not None and self._claiming.done())
+                or (bool(self._claiming) and self._claiming[0].done())
             )
 
         with self._around.changed:

@@ -168,6 +168,8 @@ class Runtime:
             self.projector.serve(model)
         if before is not None and before is not model:
             before.close()
+            if self.projector is not None:
+                self.projector.wake()  # a drain with that model need not wait for its embedder
         self.progress.bump()
 
     # --- the end ----------------------------------------------------------------------------------
@@ -229,6 +231,7 @@ def start(
         if read_only:
             _check_readable(path, config)
         else:
+            _check_ours(path, config)
             lock = FileLock(path)
             lock.acquire(lock_timeout_seconds)
             undo.callback(lock.release)
@@ -260,9 +263,25 @@ def _opening(path: str) -> Iterator[None]:
         raise InvalidInputError(f"{path} cannot be opened: {error}") from error
 
 
+def _check_ours(path: str, config: EngineConfig) -> int:
+    """The schema version of a file that is there, seen through a connection that cannot write it.
+
+    Before the lock and the writer: nothing is put beside a file of another program, and closing a
+    writer would bring its WAL into it. Never a plain ``open``: where this process has the file open
+    already, closing that handle would drop SQLite's locks.
+    """
+    if not os.path.exists(path):
+        return 0
+    with _opening(path):
+        db = open_reader(path, cache_mib=config.cache_mib)
+        try:
+            return schema.check_identity(db, path)
+        finally:
+            db.close()
+
+
 def _open_and_migrate(path: str, durability: Durability, config: EngineConfig) -> Connection:
     with _opening(path):
-        schema.check_before_open(path)
         db = open_writer(path, durability=durability, cache_mib=config.cache_mib)
         try:
             schema.migrate(db, schema.check_identity(db, path))
@@ -277,13 +296,7 @@ def _check_readable(path: str, config: EngineConfig) -> None:
         raise InvalidInputError(
             f"{path} does not exist, and read_only=True does not make it; open it for writing once"
         )
-    with _opening(path):
-        schema.check_before_open(path)
-        db = open_reader(path, cache_mib=config.cache_mib)
-        try:
-            version = schema.check_identity(db, path)
-        finally:
-            db.close()
+    version = _check_ours(path, config)
     if version == 0:
         raise NotAFathomFileError(f"{path} is empty; open it for writing once")
     schema.check_current(version, path)

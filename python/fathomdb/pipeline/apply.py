@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fathomdb.pipeline.outcome import BatchOutcome, Stored, Tally
+from fathomdb.pipeline.outcome import BatchOutcome, FailureCause, Stored, Tally
 from fathomdb.store import indexes, vectors, work
 
 if TYPE_CHECKING:
+    from fathomdb.pipeline.claim import Claim
     from fathomdb.store.transaction import Transaction
 
 
@@ -32,33 +33,24 @@ def apply_if_claimed(
     A row whose fence has moved on was rewritten, retired, cancelled or recovered meanwhile: nothing
     is written for it, and it counts as discarded, ``superseded``.
     """
-    db, fence = tx.db, outcome.fence
-    everything = outcome.rows()
+    db, fence = tx.db, outcome.claim.fence
     tally = Tally()
-    if not everything:
+    if not outcome.claim.count:
         return tally
-    claimed = work.still_claimed(db, (row.work_id for row in everything), fence)
-    superseded = len(everything) - len(claimed)
+    claimed = work.still_claimed(db, fence)
+    superseded = outcome.claim.count - len(claimed)
     if superseded:
         tally.discard_reasons["superseded"] = superseded
     new_fence = tx.fence()
 
-    by_kind: dict[str, list[Stored]] = {}
-    for item in outcome.stored:
-        if item.row.work_id in claimed:
-            by_kind.setdefault(item.row.kind, []).append(item)
-    for kind, stored in by_kind.items():
-        vectors.insert(
-            db,
-            kind,
-            outcome.profile_id,
-            [(s.row.chunk_key, s.blob, s.row.canonical_hash, s.content_hash) for s in stored],
-        )
-        incremental = sum(s.row.is_incremental for s in stored)
-        tally.incremental_processed += incremental
-        tally.backfill_processed += len(stored) - incremental
+    stored = [item for item in outcome.stored if item.row.work_id in claimed]
+    _store(tx, outcome.claim, stored)
+    if outcome.claim.incremental:
+        tally.incremental_processed = len(stored)
+    else:
+        tally.backfill_processed = len(stored)
 
-    done = [s.row.work_id for stored in by_kind.values() for s in stored]
+    done = [item.row.work_id for item in stored]
     repend: list[tuple[int, bytes]] = []
     for discarded in outcome.discarded:
         if discarded.row.work_id in claimed:
@@ -67,12 +59,7 @@ def apply_if_claimed(
                 done.append(discarded.row.work_id)
             else:
                 repend.append((discarded.row.work_id, discarded.current_hash))
-    if done:
-        work.delete_if_claimed(db, done, fence)
-    if repend:
-        work.repend_if_claimed(db, repend, fence, new_fence)
-
-    failed: list[tuple[int, str, str]] = [
+    failed: list[tuple[int, FailureCause, str]] = [
         (item.row.work_id, item.cause, item.message)
         for item in outcome.failed
         if item.row.work_id in claimed
@@ -87,21 +74,43 @@ def apply_if_claimed(
         else:
             due = now_ms + policy.wait_ms(row.attempts)
             retried.append((row.work_id, due, charged.message))
+    if done:
+        work.delete_if_claimed(db, done, fence)
+    if repend:
+        work.repend_if_claimed(db, repend, fence, new_fence)
     if failed:
         work.fail_if_claimed(db, failed, fence, new_fence)
     if retried:
         work.retry_if_claimed(db, retried, fence, new_fence)
-    reverted = [row.work_id for row in outcome.reverted if row.work_id in claimed]
-    if reverted:
-        work.revert_if_claimed(db, reverted, fence, new_fence)
+    rest = len(claimed) - len(done) - len(repend) - len(failed) - len(retried)
+    if rest:
+        work.revert_rest(db, fence, new_fence)
     tally.failed = len(failed)
-    tally.reverted = len(retried) + len(reverted)
+    tally.reverted = len(retried) + rest
 
-    if by_kind:
-        indexes.note_completed(db, by_kind, now_ms)
-    kinds = {row.kind for row in everything}
+    kinds = {item.row.kind for item in stored}
+    if kinds:
+        indexes.note_completed(db, kinds, now_ms)
     if outcome.error is not None:
-        indexes.note_error(db, kinds, outcome.error)
-    elif by_kind and not failed:
-        indexes.note_error(db, by_kind, None)
+        indexes.note_error(db, outcome.kinds, outcome.error)
+    elif kinds and not failed:
+        indexes.note_error(db, kinds, None)
     return tally
+
+
+def _store(tx: Transaction, claim: Claim, stored: list[Stored]) -> None:
+    """Inserts the vectors, one statement for each kind and packed batch that they are of."""
+    parts: dict[tuple[str, int], list[Stored]] = {}
+    for item in stored:
+        parts.setdefault((item.row.kind, id(item.packed)), []).append(item)
+    for (kind, _), items in parts.items():
+        vectors.insert(
+            tx.db,
+            kind,
+            claim.profile_id,
+            items[0].packed.dimension,
+            items[0].packed.blob,
+            [(item.row.chunk_key, item.place) for item in items],
+            canonical_hashes=b"".join([item.row.canonical_hash for item in items]),
+            content_hashes=b"".join([item.content_hash for item in items]),
+        )

@@ -11,7 +11,6 @@ from fathomdb.store import work
 if TYPE_CHECKING:
     from fathomdb.embedders.protocol import EmbedderLimits
     from fathomdb.store.transaction import Transaction
-    from fathomdb.store.work import ClaimedRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +30,12 @@ class BatchSizes:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Rows that are inflight under one fence; all of one lane."""
+    """Rows that are inflight under one fence, all of one lane; how many there were."""
 
     fence: int
     profile_id: int
-    rows: tuple[ClaimedRow, ...]
+    incremental: bool
+    count: int
 
 
 def claim(
@@ -50,7 +50,7 @@ def claim(
         if not work.has_due(tx.db, profile_id, incremental=incremental, now_ms=now_ms):
             continue
         fence = tx.fence()
-        rows = work.claim(
+        count = work.claim(
             tx.db,
             profile_id,
             incremental=incremental,
@@ -58,5 +58,5 @@ def claim(
             fence=fence,
             now_ms=now_ms,
         )
-        return Claim(fence, profile_id, tuple(rows))
-    return Claim(0, profile_id, ())
+        return Claim(fence, profile_id, incremental, count)
+    return Claim(0, profile_id, True, 0)

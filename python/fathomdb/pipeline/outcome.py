@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from fathomdb.records import TickReport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
 
+    from fathomdb._native import PackedVectors
+    from fathomdb.pipeline.claim import Claim
     from fathomdb.store.work import ClaimedRow
 
 DiscardReason = Literal["no_live_chunk", "hash_changed", "not_wanted", "superseded"]
@@ -19,12 +22,12 @@ FailureCause = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A vector to apply: a slice of the batch's one buffer, and what it was made from."""
+class Stored(NamedTuple):
+    """A vector to apply: row ``place`` of a packed batch, and the hash of the text it is of."""
 
     row: ClaimedRow
-    blob: memoryview
+    packed: PackedVectors
+    place: int
     content_hash: bytes
 
 
@@ -56,30 +59,19 @@ class Failed:
 
 @dataclass(slots=True)
 class BatchOutcome:
-    """Everything that one claim came to; each claimed row is in exactly one of the lists."""
+    """Everything that one claim came to; a claimed row is in one of the lists at most.
 
-    fence: int
-    profile_id: int
+    Rows that are still claimed and in none of them go back to pending with their attempt.
+    """
+
+    claim: Claim
     stored: list[Stored] = field(default_factory=list)
     discarded: list[Discarded] = field(default_factory=list)
     charged: list[Charged] = field(default_factory=list)
     failed: list[Failed] = field(default_factory=list)
-    reverted: list[ClaimedRow] = field(default_factory=list)
+    kinds: AbstractSet[str] = frozenset()
+    """The kinds of the rows: which ``error`` is noted for."""
     error: str | None = None
-
-    def rows(self) -> list[ClaimedRow]:
-        """Every row of the claim."""
-        return [
-            *(item.row for item in self.stored),
-            *(item.row for item in self.discarded),
-            *(item.row for item in self.charged),
-            *(item.row for item in self.failed),
-            *self.reverted,
-        ]
-
-    def as_reverted(self) -> BatchOutcome:
-        """The same claim, come to nothing: all its rows go back to pending."""
-        return BatchOutcome(self.fence, self.profile_id, reverted=self.rows())
 
 
 @dataclass(slots=True)

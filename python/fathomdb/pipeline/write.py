@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fathomdb import _native
 from fathomdb.config import INCREMENTAL_PRIORITY
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
 MAX_ID_BYTES = 1024
 """An id is a key of two indexes; longer ones are a mistake more often than a wish."""
+MAX_PROPERTY_DEPTH = 200
+"""Levels of nested properties; SQLite's JSON functions refuse more than 1,000."""
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedChunk:
+class PreparedChunk(NamedTuple):
     """A chunk that was checked and hashed."""
 
     chunk_id: str
@@ -88,10 +89,11 @@ def prepare(written: Iterable[Node], chunk_chars: Callable[[str], int]) -> list[
             pieces.extend((item, *given) for given in _given_chunks(node))
         elif node.text is not None:
             _check_text(node.text, node.node_id)
-            split = _native.split_text(node.text, chunk_chars(node.kind))
             pieces.extend(
                 (item, f"{node.node_id}#{ordinal}", text, start, end)
-                for ordinal, (start, end, text) in enumerate(split)
+                for ordinal, (start, end, text) in enumerate(
+                    _split(node.text, chunk_chars(node.kind))
+                )
             )
     hashes = _native.canonical_chunk_hashes(
         [piece[1] for piece in pieces], [piece[2] for piece in pieces]
@@ -109,9 +111,15 @@ def prepare(written: Iterable[Node], chunk_chars: Callable[[str], int]) -> list[
     return prepared
 
 
+def _split(text: str, chunk_chars: int) -> Sequence[tuple[int, int, str]]:
+    if len(text) <= chunk_chars:  # the splitter would say the same
+        return ((0, len(text) if text.isascii() else len(text.encode()), text),)
+    return _native.split_text(text, chunk_chars)
+
+
 def _given_chunks(node: Node) -> Iterable[tuple[str, str, int | None, int | None]]:
     seen: set[str] = set()
-    if node.chunks is None or isinstance(node.chunks, (str, bytes)):
+    if not isinstance(node.chunks, Iterable) or isinstance(node.chunks, (str, bytes)):
         raise InvalidInputError(
             f"chunks of node {node.node_id!r} must be an iterable of Chunk or str, "
             f"got {_short(node.chunks)}"
@@ -142,10 +150,10 @@ def check_name(what: str, value: object, limit: int = MAX_ID_BYTES) -> None:
         raise InvalidInputError(f"{what} must not be empty")
     if "\0" in value:
         raise InvalidInputError(f"{what} must not contain a NUL character, got {_short(value)}")
-    if len(_utf8(what, value)) > limit:
+    size = len(value) if value.isascii() else len(_utf8(what, value))
+    if size > limit:
         raise InvalidInputError(
-            f"{what} must be at most {limit} bytes of UTF-8, got {len(value.encode())}: "
-            f"{_short(value)}"
+            f"{what} must be at most {limit} bytes of UTF-8, got {size}: {_short(value)}"
         )
 
 
@@ -159,7 +167,8 @@ def _check_text(text: object, where: str) -> None:
             f"text of node {where!r} is empty or only white space; leave it None for a record "
             "without text"
         )
-    _utf8(f"text of node {where!r}", text)
+    if not text.isascii():
+        _utf8(f"text of node {where!r}", text)
 
 
 def _utf8(what: str, value: str) -> bytes:
@@ -182,7 +191,7 @@ def encode_properties(properties: Mapping[str, Any] | None, node_id: str) -> str
             f"properties of node {node_id!r} must be a mapping, got "
             f"{type(properties).__name__}: {_short(properties)}"
         )
-    _check_keys(properties, node_id)
+    _check_nested(properties, node_id, 1)
     try:
         text = json.dumps(
             properties if isinstance(properties, dict) else dict(properties),
@@ -198,20 +207,26 @@ def encode_properties(properties: Mapping[str, Any] | None, node_id: str) -> str
     return text
 
 
-def _check_keys(value: Any, node_id: str) -> None:
-    # json.dumps would turn the keys 1, True and None into strings without a word.
+def _check_nested(value: Any, node_id: str, depth: int) -> None:
+    # Bounded, so that a value that contains itself is found, and SQLite's own bound is never met.
+    if depth > MAX_PROPERTY_DEPTH:
+        raise InvalidInputError(
+            f"properties of node {node_id!r} are nested more than {MAX_PROPERTY_DEPTH} levels "
+            "deep, or contain themselves"
+        )
     if isinstance(value, Mapping):
         for key, item in value.items():
+            # json.dumps would turn the keys 1, True and None into strings without a word.
             if not isinstance(key, str):
                 raise InvalidInputError(
                     f"properties of node {node_id!r} are not JSON: the key {key!r} is not a string"
                 )
             if isinstance(item, (Mapping, list, tuple)):
-                _check_keys(item, node_id)
-    elif isinstance(value, (list, tuple)):
+                _check_nested(item, node_id, depth + 1)
+    else:
         for item in value:
             if isinstance(item, (Mapping, list, tuple)):
-                _check_keys(item, node_id)
+                _check_nested(item, node_id, depth + 1)
 
 
 def _short(value: object) -> str:
@@ -430,9 +445,8 @@ def _store(tx: Transaction, changes: _Changes, context: WriteContext) -> int:
                 for n, (item, node_key, ordinal, chunk) in enumerate(changes.added)
             ),
         )
-    indexed = [(key, chunk.text) for _, key, chunk in added]
-    indexed.extend((row.chunk_key, chunk.text) for _, row, _, chunk in changes.changed)
-    tx.fts.insert(indexed)
+    tx.fts.insert(key for _, key, _ in added)
+    tx.fts.insert(row.chunk_key for _, row, _, _ in changes.changed)
     return _enqueue(tx, changes, added, wanted, context.now_ms)
 
 

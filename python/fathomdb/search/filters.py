@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 _ORDERS: Mapping[str, Order] = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 OPERATORS = ("eq", "ne", *_ORDERS, "in", "exists")
+MAX_DEPTH = 64
+"""Levels of ``any`` and ``not``: SQLite bounds the depth of an expression."""
+MAX_PARAMETERS = 16_000
+"""Bound values of one filter; SQLite takes 32,766 of a statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,23 +47,49 @@ def build(
     """
     parts: list[Condition] = []
     if ids is not None:
-        wanted = [] if isinstance(ids, str) else [*ids]
-        if isinstance(ids, str) or not all(isinstance(item, str) for item in wanted):
+        if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
             raise InvalidInputError(f"ids must be an iterable of node ids (strings), got {ids!r}")
-        parts.append(conditions.of_ids(_text("ids", item) for item in wanted))
+        parts.append(conditions.of_ids([check_name("a node id in ids", item) for item in ids]))
     if source_ref is not None:
-        if not isinstance(source_ref, str):
-            raise InvalidInputError(f"source_ref must be a string, got {source_ref!r}")
-        parts.append(conditions.of_source(_text("source_ref", source_ref)))
+        parts.append(conditions.of_source(check_name("source_ref", source_ref)))
     if where is not None:
-        parts.append(_mapping(where))
+        parts.append(_mapping(where, 1))
     narrows = bool(parts)
     if kinds is not None:
-        parts.insert(0, conditions.of_kinds(kinds))
-    return Filter(conditions.all_of(parts), narrows)
+        parts.insert(0, conditions.of_kinds([check_name("kind", kind) for kind in kinds]))
+    condition = conditions.all_of(parts)
+    if len(condition.parameters) > MAX_PARAMETERS:
+        raise InvalidInputError(
+            f"the filter compares {len(condition.parameters)} times, more than {MAX_PARAMETERS}; "
+            "use 'in' with a list for many values of one property"
+        )
+    return Filter(condition, narrows)
 
 
-def _mapping(where: Any) -> Condition:
+def check_name(what: str, value: object) -> str:
+    """Refuses what no id, kind or source_ref can be; a text that merely does not exist is fine."""
+    if not isinstance(value, str):
+        raise InvalidInputError(f"{what} must be a string, got {type(value).__name__}: {value!r}")
+    if "\0" in value:
+        raise InvalidInputError(f"{what} must not contain a NUL character, got {value!r}")
+    return check_utf8(what, value)
+
+
+def check_utf8(what: str, value: str) -> str:
+    """Refuses a lone surrogate, which cannot be looked for."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(
+            f"{what} has a lone surrogate at character {error.start} ({value[error.start]!r}), "
+            "which has no UTF-8"
+        ) from None
+    return value
+
+
+def _mapping(where: Any, depth: int) -> Condition:
+    if depth > MAX_DEPTH:
+        raise InvalidInputError(f"the filter is nested more than {MAX_DEPTH} levels deep")
     if not isinstance(where, Mapping):
         raise InvalidInputError(
             f"where must be a mapping such as {{'lang': 'en'}}, got {type(where).__name__}: "
@@ -73,9 +103,9 @@ def _mapping(where: Any) -> Condition:
                     f"'any' takes a non-empty list of filters, got {value!r}; to filter a property "
                     "of that name write the key as ('any',)"
                 )
-            parts.append(conditions.any_of([_mapping(item) for item in value]))
+            parts.append(conditions.any_of([_mapping(item, depth + 1) for item in value]))
         elif key == "not":
-            parts.append(conditions.negate(_mapping(value)))
+            parts.append(conditions.negate(_mapping(value, depth + 1)))
         else:
             parts.append(_property(key, value))
     return conditions.all_of(parts)
@@ -87,7 +117,7 @@ def _property(key: Any, value: Any) -> Condition:
         raise InvalidInputError(
             f"a key of where must be a property name or a tuple of names, got {key!r}"
         )
-    path = conditions.property_path([_text("where", name) for name in names])
+    path = conditions.property_path([check_utf8("a key of where", name) for name in names])
     if not isinstance(value, Mapping):
         return _equal(path, key, value)
     if not value:
@@ -141,7 +171,22 @@ def _ordered(order: Order) -> Callable[[str, Any, Any], Condition]:
 def _in(path: str, key: Any, values: Any) -> Condition:
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
         raise InvalidInputError(f"'in' of {key!r} takes a list of values, got {values!r}")
-    return conditions.any_of([_equal(path, key, value) for value in values])
+    parts: list[Condition] = []
+    texts: list[str] = []
+    integers: list[int] = []
+    for value in values:
+        # Long lists are of strings or of whole numbers; each is one parameter, however long.
+        if isinstance(value, str) and "\0" not in value:
+            texts.append(_text(key, value))
+        elif isinstance(value, int) and not isinstance(value, bool) and _is_64_bit(value):
+            integers.append(value)
+        else:
+            parts.append(_equal(path, key, value))
+    if texts:
+        parts.append(conditions.one_of_texts(path, texts))
+    if integers:
+        parts.append(conditions.one_of_integers(path, integers))
+    return conditions.any_of(parts)
 
 
 def _exists(path: str, key: Any, value: Any) -> Condition:
@@ -151,19 +196,27 @@ def _exists(path: str, key: Any, value: Any) -> Condition:
 
 
 def _number(key: Any, value: float) -> float:
+    if isinstance(value, int):
+        if _is_64_bit(value):
+            return value
+        try:
+            return float(value)
+        except OverflowError:
+            raise InvalidInputError(
+                f"the filter of {key!r} compares with a number of {value.bit_length()} bits, more "
+                "than a 64-bit float can hold"
+            ) from None
     if not math.isfinite(value):
         raise InvalidInputError(f"the filter of {key!r} compares with {value!r}, which JSON lacks")
-    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
-        return float(value)
     return value
+
+
+def _is_64_bit(value: int) -> bool:
+    return -(1 << 63) <= value < 1 << 63
 
 
 def _text(key: Any, value: str) -> str:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise InvalidInputError(f"the filter of {key!r} has a lone surrogate: {value!r}") from None
-    return value
+    return check_utf8(f"the filter of {key!r}", value)
 
 
 _OPERATORS: Mapping[Any, Callable[[str, Any, Any], Condition]] = {

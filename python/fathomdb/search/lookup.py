@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fathomdb.errors import InvalidInputError
 from fathomdb.records import ChunkRecord, NodeRecord
+from fathomdb.search.filters import check_name
 from fathomdb.search.searcher import decode_properties
 from fathomdb.store import chunks, nodes
 
@@ -24,10 +24,7 @@ PAGE_NODES = 512
 def get_many(db: Connection, node_ids: Sequence[str]) -> dict[str, NodeRecord]:
     """The live nodes of these ids, by id, in the order that was asked for."""
     for node_id in node_ids:
-        if not isinstance(node_id, str):
-            raise InvalidInputError(
-                f"node_id must be a string, got {type(node_id).__name__}: {node_id!r}"
-            )
+        check_name("node_id", node_id)
     found = nodes.live(db, node_ids)
     records = {record.node_id: record for record in _records(db, [*found.values()])}
     return {node_id: records[node_id] for node_id in node_ids if node_id in records}

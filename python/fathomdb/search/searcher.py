@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -15,7 +16,7 @@ from fathomdb.search.result import Arm, Degraded, Hit, SearchResult
 from fathomdb.store import chunks, indexes, kinds, status, work
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from fathomdb.search.filters import Filter
     from fathomdb.store.connection import Connection
@@ -78,23 +79,20 @@ def check_request(
             )
         if not query.strip():
             raise InvalidInputError(f"query must have a word in it, got {query!r}")
-        try:
-            query.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidInputError(
-                f"query has a lone surrogate at character {error.start}, which has no UTF-8"
-            ) from None
+        filters.check_utf8("query", query)
     if mode not in MODES:
         raise InvalidInputError(f"mode must be one of {MODES}, got {mode!r}")
     if fusion not in FUSIONS:
         raise InvalidInputError(f"fusion must be one of {FUSIONS}, got {fusion!r}")
     _check_whole("limit", limit, MAX_SEARCH_LIMIT)
     _check_whole("chunks_per_node", chunks_per_node, MAX_SEARCH_LIMIT)
-    if isinstance(vector_weight, bool) or not 0.0 <= vector_weight <= 1.0:
+    if (
+        isinstance(vector_weight, bool)
+        or not isinstance(vector_weight, (int, float))
+        or not 0.0 <= vector_weight <= 1.0
+    ):
         raise InvalidInputError(f"vector_weight must be from 0 to 1, got {vector_weight!r}")
-    named = (kind,) if isinstance(kind, str) else None if kind is None else tuple(kind)
-    if named is not None and not (named and all(isinstance(name, str) for name in named)):
-        raise InvalidInputError(f"kind must be a kind or a list of kinds, got {kind!r}")
+    named = _named_kinds(kind)
     return SearchRequest(
         query=query,
         kinds=named,
@@ -107,6 +105,17 @@ def check_request(
         exact=exact,
         explain=explain,
     )
+
+
+def _named_kinds(kind: str | Iterable[str] | None) -> tuple[str, ...] | None:
+    if kind is None:
+        return None
+    if isinstance(kind, str):
+        return (kind,)
+    named = tuple(kind) if isinstance(kind, Iterable) else ()
+    if not named:
+        raise InvalidInputError(f"kind must be a kind or a list of kinds, got {kind!r}")
+    return named
 
 
 def _check_whole(name: str, value: object, most: int) -> None:

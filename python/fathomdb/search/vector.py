@@ -57,7 +57,7 @@ def _of_kind(
     """
     within = where.chunk_keys()
     left_out: list[Ranked] = []
-    k = limit
+    k = min(limit, MAX_SEARCH_LIMIT)
     while True:
         rows = _nearest(db, query, profile, kind, _further(within, left_out, per_node), k)
         seen = [*left_out, *rows]

@@ -26,16 +26,6 @@ class ChunkRow:
     canonical_hash: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkText:
-    """A chunk as the projector reads it; ``kind`` is its node's."""
-
-    chunk_key: int
-    chunk_id: str
-    kind: str
-    text: str
-
-
 _COLUMNS = "chunk_key, chunk_id, node_key, ordinal, byte_start, byte_end, canonical_hash"
 
 
@@ -94,16 +84,6 @@ def for_hits(db: apsw.Connection, chunk_keys: Iterable[int]) -> dict[int, FoundR
     return {row[0]: FoundRow(*row) for row in rows}
 
 
-def for_projection(db: apsw.Connection, chunk_keys: Iterable[int]) -> dict[int, ChunkText]:
-    """What is embedded for these chunks as they are now, by chunk key."""
-    rows = db.execute(
-        "SELECT c.chunk_key, c.chunk_id, n.kind, c.text FROM chunks AS c JOIN nodes AS n "
-        "USING (node_key) WHERE c.chunk_key IN (SELECT value FROM carray(?))",
-        (keys.ints(chunk_keys),),
-    )
-    return {row[0]: ChunkText(*row) for row in rows}
-
-
 def next_key(db: apsw.Connection) -> int:
     """The first key that no row has; keys are handed out by the one writer."""
     return int(db.execute("SELECT coalesce(max(chunk_key), 0) + 1 FROM chunks").get)
@@ -153,13 +133,13 @@ def owners(db: apsw.Connection, chunk_ids: Iterable[str]) -> dict[str, str]:
     return {row[0]: row[1] for row in rows}
 
 
-def text_page(db: apsw.Connection, after_key: int, limit: int) -> list[tuple[int, str]]:
-    """(chunk_key, text) in key order: how a rebuild reads the whole store in pieces."""
+def key_page(db: apsw.Connection, after_key: int, limit: int) -> list[int]:
+    """The next keys in order: how a rebuild walks the whole store in pieces."""
     rows = db.execute(
-        "SELECT chunk_key, text FROM chunks WHERE chunk_key > ? ORDER BY chunk_key LIMIT ?",
+        "SELECT chunk_key FROM chunks WHERE chunk_key > ? ORDER BY chunk_key LIMIT ?",
         (after_key, limit),
     )
-    return [(int(row[0]), row[1]) for row in rows]
+    return [int(row[0]) for row in rows]
 
 
 def page_end(db: apsw.Connection, kind: str, after_key: int, limit: int) -> int | None:

@@ -16,7 +16,10 @@ Order = Literal["<", "<=", ">", ">="]
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """An SQL expression that is true or false (never NULL under ``negate``), and its parameters."""
+    """An SQL expression that is true or false (never NULL under ``negate``), and its parameters.
+
+    Nothing in it binds less tightly than AND, so that it can follow one.
+    """
 
     sql: str = "1"
     parameters: tuple[Any, ...] = ()
@@ -46,10 +49,10 @@ def any_of(parts: Sequence[Condition]) -> Condition:
 def _join(operator: str, parts: Sequence[Condition]) -> Condition:
     if len(parts) == 1:
         return parts[0]
-    return Condition(
-        operator.join(f"({part.sql})" for part in parts),
-        tuple(item for part in parts for item in part.parameters),
-    )
+    # Halved, since SQLite bounds the depth of an expression, and a chain is as deep as it is long.
+    middle = len(parts) // 2
+    left, right = _join(operator, parts[:middle]), _join(operator, parts[middle:])
+    return Condition(f"({left.sql}{operator}{right.sql})", (*left.parameters, *right.parameters))
 
 
 def negate(part: Condition) -> Condition:
@@ -105,6 +108,24 @@ def text(path: str, operator: Order | Literal["="], value: str) -> Condition:
     return Condition(
         f"json_type(n.properties, ?) = 'text' AND json_extract(n.properties, ?) {operator} ?",
         (path, path, value),
+    )
+
+
+def one_of_texts(path: str, values: Iterable[str]) -> Condition:
+    """The property is one of these strings."""
+    return Condition(
+        "json_type(n.properties, ?) = 'text' "
+        "AND json_extract(n.properties, ?) IN (SELECT value FROM carray(?))",
+        (path, path, keys.texts(values)),
+    )
+
+
+def one_of_integers(path: str, values: Iterable[int]) -> Condition:
+    """The property is a number equal to one of these, which are in the range of 64 bits."""
+    return Condition(
+        "json_type(n.properties, ?) IN ('integer', 'real') "
+        "AND json_extract(n.properties, ?) IN (SELECT value FROM carray(?))",
+        (path, path, keys.ints(values)),
     )
 
 

@@ -6,12 +6,14 @@ While it is rebuilt there is a second index beside it. That one holds the chunks
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import apsw
 
 from fathomdb.errors import InvalidInputError
+from fathomdb.store import keys
 from fathomdb.store.connection import only_row, quote
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ MAIN = "chunks_fts"
 NEXT = "chunks_fts_next"
 
 Rows = Sequence[tuple[int, str]]
+
+_AROUND_WORDS = re.compile(r"^[\W_]+|[\W_]+$")
 
 
 def check_tokenizer(tokenizer: object) -> Tokenizer:
@@ -50,8 +54,13 @@ def tokenizer(db: apsw.Connection) -> Tokenizer:
     return next(name for name in TOKENIZERS if f"tokenize='{name}'" in sql)
 
 
-def _insert(db: apsw.Connection, table: str, rows: Rows) -> None:
-    db.executemany(f"INSERT INTO {quote(table)} (rowid, text) VALUES (?, ?)", rows)
+def _insert_chunks(db: apsw.Connection, table: str, chunk_keys: Iterable[int]) -> None:
+    # One statement: row by row, each would wait for the interpreter while another thread has it.
+    db.execute(
+        f"INSERT INTO {quote(table)} (rowid, text) SELECT chunk_key, text FROM chunks "
+        "WHERE chunk_key IN (SELECT value FROM carray(?)) ORDER BY chunk_key",
+        (keys.ints(chunk_keys),),
+    )
 
 
 def _delete(db: apsw.Connection, table: str, rows: Rows) -> None:
@@ -76,10 +85,10 @@ def rebuild_begin(db: apsw.Connection, tokenizer: Tokenizer) -> None:
     db.execute("UPDATE engine_state SET fts_next_tokenizer = ?, fts_next_upto = 0", (tokenizer,))
 
 
-def rebuild_page(db: apsw.Connection, rows: Rows) -> None:
+def rebuild_page(db: apsw.Connection, chunk_keys: Sequence[int]) -> None:
     """Adds chunks in key order, and remembers how far the second index has come."""
-    _insert(db, NEXT, rows)
-    db.execute("UPDATE engine_state SET fts_next_upto = ?", (rows[-1][0],))
+    _insert_chunks(db, NEXT, chunk_keys)
+    db.execute("UPDATE engine_state SET fts_next_upto = ?", (chunk_keys[-1],))
 
 
 def rebuild_swap(db: apsw.Connection) -> None:
@@ -102,9 +111,11 @@ def words(db: apsw.Connection, text: str, limit: int) -> list[str]:
     """The distinct words of a text as the index would cut them, in order, at most ``limit``."""
     name = tokenizer(db)
     if name == "trigram":
-        # The index cuts words into trigrams by itself; one shorter than three matches nothing.
-        cut = [word for word in text.split() if len(word) >= 3]
-        return list(dict.fromkeys(cut))[:limit]
+        # A word is looked up as it stands, and without the punctuation around it. The index cuts
+        # it into trigrams by itself; one shorter than three characters matches nothing.
+        found_words = text.replace("\0", " ").split()
+        forms = (form for word in found_words for form in (word, _AROUND_WORDS.sub("", word)))
+        return list(dict.fromkeys(form for form in forms if len(form) >= 3))[:limit]
     first, *arguments = name.split()
     tokenize = db.fts5_tokenizer(first, arguments)
     # By stem, so that a word and its plural count once; the word itself is what FTS5 stems again.
@@ -165,62 +176,50 @@ def integrity_check(db: apsw.Connection) -> str | None:
 
 
 class PendingRows:
-    """Full-text rows of a transaction that wait for its end, with an undo to the last request.
+    """Chunks of a transaction whose text waits to be indexed at its end, with an undo of a request.
 
-    A row that waits and is deleted again never reaches FTS5. A deletion of a row that is already
+    A chunk that waits and is deleted again never reaches FTS5. A deletion of one that is already
     indexed runs at once: before the chunk's own row changes.
     """
 
     def __init__(self, db: apsw.Connection) -> None:
         self._db = db
-        self._rows: dict[int, str] = {}
-        self._undo: list[tuple[int, str | None]] = []
+        self._keys: set[int] = set()
+        self._before: set[int] = set()
 
-    def insert(self, rows: Rows) -> None:
-        """Has (chunk_key, text) rows indexed at the end of the transaction."""
-        for key, text in rows:
-            self._undo.append((key, self._rows.get(key)))
-            self._rows[key] = text
+    def insert(self, chunk_keys: Iterable[int]) -> None:
+        """Has chunks indexed at the end of the transaction, with the text that they have then."""
+        self._keys.update(chunk_keys)
 
     def delete(self, rows: Rows) -> None:
         """Removes (chunk_key, text) rows from the index; ``text`` must be what was indexed."""
-        indexed = []
-        for key, text in rows:
-            waiting = self._rows.pop(key, None)
-            if waiting is None:
-                indexed.append((key, text))
-            else:
-                self._undo.append((key, waiting))
+        indexed = [row for row in rows if row[0] not in self._keys]
+        self._keys.difference_update(key for key, _ in rows)
         if indexed:
             _delete(self._db, MAIN, indexed)
-            if also := self._for_next(indexed):
+            upto = self._next_upto()
+            if also := [row for row in indexed if row[0] <= upto]:
                 _delete(self._db, NEXT, also)
 
     def mark(self) -> None:
         """Begins a request: ``undo`` comes back to here."""
-        self._undo.clear()
+        self._before = self._keys.copy()
 
     def undo(self) -> None:
         """Forgets what the request added and brings back what it removed."""
-        for key, text in reversed(self._undo):
-            if text is None:
-                self._rows.pop(key, None)
-            else:
-                self._rows[key] = text
-        self._undo.clear()
+        self._keys = self._before.copy()
 
     def flush(self) -> None:
         """Indexes what waits."""
-        rows = [*self._rows.items()]
-        self._rows.clear()
-        if rows:
-            _insert(self._db, MAIN, rows)
-            if also := self._for_next(rows):
-                _insert(self._db, NEXT, also)
+        if self._keys:
+            ordered = sorted(self._keys)
+            _insert_chunks(self._db, MAIN, ordered)
+            upto = self._next_upto()
+            if also := [key for key in ordered if key <= upto]:
+                _insert_chunks(self._db, NEXT, also)
+            self._keys.clear()
 
-    def _for_next(self, rows: Rows) -> Rows:
-        """Those rows that a rebuild under way has passed; it comes to the others by itself."""
+    def _next_upto(self) -> int:
+        """How far a rebuild under way has come; it comes to what is beyond by itself."""
         target = rebuild_target(self._db)
-        if target is None:
-            return []
-        return [row for row in rows if row[0] <= target[1]]
+        return -1 if target is None else target[1]

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import time
 
-from fathomdb.errors import DatabaseLockedError
+from fathomdb.errors import (
+    DatabaseLockedError,
+    DiskFullError,
+    FathomError,
+    InvalidInputError,
+    ReadOnlyError,
+)
 
 _POLL_SECONDS = 0.02
 
@@ -26,7 +33,10 @@ class FileLock:
 
     def acquire(self, timeout_seconds: float) -> None:
         """Takes the lock or raises DatabaseLockedError, at once or after ``timeout_seconds``."""
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+        try:
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+        except OSError as error:
+            raise _cannot_lock(self._path, error) from error
         deadline = time.monotonic() + timeout_seconds
         while not _try_lock(fd):
             if time.monotonic() >= deadline:
@@ -58,6 +68,17 @@ class FileLock:
         fd, self._fd = self._fd, None
         if fd is not None:
             os.close(fd)
+
+
+def _cannot_lock(path: str, error: OSError) -> FathomError:
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return ReadOnlyError(
+            f"{path} cannot be written ({error.strerror}), so the database cannot be opened for "
+            "writing; open it with read_only=True, or give this user the right to write there"
+        )
+    if error.errno == errno.ENOSPC:
+        return DiskFullError(f"the disk is full: {path} cannot be made; free some space")
+    return InvalidInputError(f"{path}, the lock of the database, cannot be opened: {error}")
 
 
 _held: set[FileLock] = set()

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from fathomdb.errors import NotAFathomFileError, SchemaVersionError
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     import apsw
 
 APPLICATION_ID = 0x46447079  # "FDpy"
-SQLITE_MAGIC = b"SQLite format 3\0"
 # Tables that only the FathomDB of Rust made; with our application_id absent they name its file.
 _LINEAGE_TABLES = frozenset({"fathom_schema_migrations", "canonical_nodes", "_fathomdb_open_state"})
 
@@ -129,22 +127,6 @@ CREATE INDEX work_failed ON vector_projection_work (kind) WHERE state = 'failed'
 
 MIGRATIONS: tuple[str, ...] = (_V1,)
 SCHEMA_VERSION = len(MIGRATIONS)
-
-
-def check_before_open(path: str) -> None:
-    """Refuses a file that is not SQLite, by its first bytes, before SQLite may touch it.
-
-    Called only before this process has a connection to the file: closing a plain handle later would
-    drop SQLite's locks.
-    """
-    if not os.path.exists(path):
-        return
-    with open(path, "rb") as file:
-        head = file.read(len(SQLITE_MAGIC))
-    if head and head != SQLITE_MAGIC:
-        raise NotAFathomFileError(
-            f"{path} is not an SQLite database (it starts with {head!r}); it was not changed"
-        )
 
 
 def check_identity(db: apsw.Connection, path: str) -> int:

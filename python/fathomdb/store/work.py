@@ -7,9 +7,9 @@ late or repeated result changes nothing. ``docs/explanation/architecture.md`` dr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from fathomdb.config import BACKFILL_PRIORITY, INCREMENTAL_PRIORITY
+from fathomdb.config import BACKFILL_PRIORITY
 from fathomdb.store import keys
 from fathomdb.store.connection import only_row
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from fathomdb.store.conditions import Condition
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimedRow:
-    """A row that this process has inflight; ``canonical_hash`` is what was asked for."""
+class ClaimedRow(NamedTuple):
+    """A row that this process has inflight, with its chunk as it is now.
+
+    ``canonical_hash`` is what was asked for. ``chunk_id``, ``node_kind`` and ``text`` are None where
+    the chunk is gone.
+    """
 
     work_id: int
     chunk_key: int
     kind: str
     canonical_hash: bytes
-    priority: int
     attempts: int
-
-    @property
-    def is_incremental(self) -> bool:
-        """Whether the row is fresh work."""
-        return self.priority >= INCREMENTAL_PRIORITY
+    chunk_id: str | None
+    node_kind: str | None
+    text: str | None
 
 
 # --- enqueue --------------------------------------------------------------------------------------
@@ -116,8 +116,7 @@ CLAIM = (
     "UPDATE vector_projection_work SET state = 'inflight', fence = :fence, "
     "attempts = attempts + 1 WHERE work_id IN (SELECT work_id FROM vector_projection_work "
     "WHERE state = 'pending' AND profile_id = :profile AND lane = :lane AND due_at_ms <= :now "
-    "ORDER BY due_at_ms, work_id LIMIT :limit) "
-    "RETURNING work_id, chunk_key, kind, canonical_hash, priority, attempts"
+    "ORDER BY due_at_ms, work_id LIMIT :limit)"
 )
 
 
@@ -129,9 +128,13 @@ def claim(
     limit: int,
     fence: int,
     now_ms: int,
-) -> list[ClaimedRow]:
-    """Takes the due rows of one lane of a profile: pending to inflight, attempt + 1."""
-    rows = db.execute(
+) -> int:
+    """Takes the due rows of one lane of a profile: pending to inflight, attempt + 1; how many.
+
+    Returns no rows: read one by one, each would wait for the interpreter while another thread has
+    it. Whoever claimed reads them with ``claimed``, away from the writer.
+    """
+    db.execute(
         CLAIM,
         {
             "fence": fence,
@@ -140,6 +143,18 @@ def claim(
             "now": now_ms,
             "limit": limit,
         },
+    )
+    return db.changes()
+
+
+def claimed(db: apsw.Connection, fence: int) -> list[ClaimedRow]:
+    """The rows that are inflight under a fence, with their chunks as they are now."""
+    rows = db.execute(
+        "SELECT w.work_id, w.chunk_key, w.kind, w.canonical_hash, w.attempts, c.chunk_id, n.kind, "
+        "c.text FROM vector_projection_work AS w LEFT JOIN chunks AS c USING (chunk_key) "
+        "LEFT JOIN nodes AS n USING (node_key) WHERE w.fence = ? AND w.state = 'inflight' "
+        "ORDER BY w.work_id",
+        (fence,),
     )
     return [ClaimedRow(*row) for row in rows]
 
@@ -159,14 +174,13 @@ def has_due(db: apsw.Connection, profile_id: int, *, incremental: bool, now_ms: 
 # --- settle: every statement is guarded by fence and state ----------------------------------------
 
 
-def still_claimed(db: apsw.Connection, work_ids: Iterable[int], fence: int) -> set[int]:
-    """Those of the rows that are still inflight under this fence."""
+def still_claimed(db: apsw.Connection, fence: int) -> set[int]:
+    """The rows that are still inflight under this fence."""
     return {
         row[0]
         for row in db.execute(
-            "SELECT work_id FROM vector_projection_work WHERE fence = ? AND state = 'inflight' "
-            "AND work_id IN (SELECT value FROM carray(?))",
-            (fence, keys.ints(work_ids)),
+            "SELECT work_id FROM vector_projection_work WHERE fence = ? AND state = 'inflight'",
+            (fence,),
         )
     }
 
@@ -203,14 +217,12 @@ def retry_if_claimed(
     )
 
 
-def revert_if_claimed(
-    db: apsw.Connection, work_ids: Iterable[int], fence: int, new_fence: int
-) -> int:
-    """Sends rows back to pending and gives their attempt back; returns how many there were."""
+def revert_rest(db: apsw.Connection, fence: int, new_fence: int) -> int:
+    """Sends what is still inflight under a fence back to pending, and gives its attempt back."""
     db.execute(
         "UPDATE vector_projection_work SET state = 'pending', fence = ?, attempts = attempts - 1 "
-        "WHERE fence = ? AND state = 'inflight' AND work_id IN (SELECT value FROM carray(?))",
-        (new_fence, fence, keys.ints(work_ids)),
+        "WHERE fence = ? AND state = 'inflight'",
+        (new_fence, fence),
     )
     return db.changes()
 

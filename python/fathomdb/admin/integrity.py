@@ -1,0 +1,101 @@
+"""Integrity: is every row what it must be? A report of what is not, row by row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fathomdb.store import audit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from fathomdb.actors.runtime import Runtime
+    from fathomdb.store.audit import Finding
+    from fathomdb.store.transaction import Transaction
+
+FINDINGS_PER_CODE = 100
+"""Findings of one sort that are kept: a flood of one does not hide the others."""
+TEXT_CHECK_SECONDS = 3600.0
+"""How long to wait for FTS5's own check: 7 s for a million chunks, on the writer."""
+
+
+@dataclass(frozen=True, slots=True)
+class IntegrityReport:
+    """What a check found; ``ok`` where nothing is wrong.
+
+    ``findings`` are at most 100 of each code, ``found`` counts all of them by code. ``counts`` has
+    what was looked at: nodes, superseded, chunks, text_rows, vectors, work, failed_work.
+    ``skipped`` says, in sentences, what could not be looked at.
+    """
+
+    ok: bool
+    findings: tuple[Finding, ...]
+    counts: Mapping[str, int]
+    found: Mapping[str, int]
+    skipped: tuple[str, ...]
+    seconds: float
+
+
+def check(runtime: Runtime, progress: Callable[[int, int], None] | None) -> IntegrityReport:
+    """Looks at every row, in one snapshot, so that what is written meanwhile is no finding."""
+    began = runtime.config.clock.monotonic()
+    found: Counter[str] = Counter()
+    kept: list[Finding] = []
+    skipped: list[str] = []
+
+    def note(finding: Finding) -> None:
+        found[finding.code] += 1
+        if found[finding.code] <= FINDINGS_PER_CODE:
+            kept.append(finding)
+
+    with runtime.snapshot() as db:
+        counts = audit.count(db)
+        total, done = counts["chunks"] + counts["vectors"], 0
+
+        def advance(rows: int) -> None:
+            nonlocal done
+            done += rows
+            if progress is not None:
+                progress(done, total)
+
+        for finding in audit.run(db, advance):
+            note(finding)
+    # FTS5 compares only on a connection that may write, and says yes or no of the whole index.
+    if runtime.read_only:
+        skipped.append(
+            "the words of the full-text index were not compared with the chunks, which a "
+            "read-only engine cannot do; open the file for writing and check it again"
+        )
+    elif found.keys() & {"text_row_missing", "text_row_orphaned", "chunk_text", "unreadable"}:
+        skipped.append(
+            "the words of the full-text index were not compared with the chunks, since rows are "
+            "missing already; rebuild it with admin.rebuild(kind, target='fts') and check it again"
+        )
+    elif (finding_of_words := _compare_words(runtime)) is not None:
+        note(finding_of_words)
+    return IntegrityReport(
+        ok=not found,
+        findings=tuple(kept),
+        counts=counts,
+        found=dict(found),
+        skipped=tuple(skipped),
+        seconds=runtime.config.clock.monotonic() - began,
+    )
+
+
+def _compare_words(runtime: Runtime) -> Finding | None:
+    def operation(tx: Transaction) -> Finding | Exception | None:
+        # What other requests of this commit wrote is indexed at its end; here it must be now.
+        tx.fts.flush()
+        try:
+            return audit.text_index(tx.db)
+        except Exception as error:
+            # Raised here, it would undo the rows that were just indexed for those requests.
+            return error
+
+    outcome = runtime.write(operation, timeout_seconds=TEXT_CHECK_SECONDS)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
