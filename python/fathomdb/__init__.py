@@ -7,6 +7,11 @@ chunk gets its vector. Start with :func:`fathomdb.open`.
 from __future__ import annotations
 
 from fathomdb._native import __version__, canonical_chunk_hash
+from fathomdb.admin.export import ExportReport, verify_export
+from fathomdb.admin.inspect import ChunkReport, NodeReport, VectorReport, WorkReport
+from fathomdb.admin.integrity import IntegrityReport
+from fathomdb.admin.ranks import FilterReport, QueryReport
+from fathomdb.admin.trace import SourceTrace, TracedVersion
 from fathomdb.config import (
     BACKFILL_PRIORITY,
     BACKFILL_SLICE,
@@ -54,6 +59,7 @@ from fathomdb.records import (
     WriteReceipt,
 )
 from fathomdb.search.result import Hit, SearchResult
+from fathomdb.store.findings import Finding
 
 __all__ = [
     "BACKFILL_PRIORITY",
@@ -62,6 +68,7 @@ __all__ = [
     "INCREMENTAL_PRIORITY",
     "Chunk",
     "ChunkRecord",
+    "ChunkReport",
     "CorruptDatabaseError",
     "DatabaseLockedError",
     "DimensionMismatchError",
@@ -77,31 +84,42 @@ __all__ = [
     "Engine",
     "EngineClosedError",
     "EngineConfig",
+    "ExportReport",
     "FathomError",
+    "FilterReport",
+    "Finding",
     "ForkedProcessError",
     "Freshness",
     "Hit",
     "IngestError",
     "IngestProgress",
     "IngestReport",
+    "IntegrityReport",
     "InvalidInputError",
     "KindNotVectorIndexedError",
     "MailboxFullError",
     "MissingExtraError",
     "Node",
     "NodeRecord",
+    "NodeReport",
     "NonFiniteVectorError",
     "NotAFathomFileError",
+    "QueryReport",
     "ReadOnlyError",
     "SchemaVersionError",
     "SearchResult",
+    "SourceTrace",
     "StorageError",
     "TickReport",
+    "TracedVersion",
+    "VectorReport",
     "WaitReport",
+    "WorkReport",
     "WriteReceipt",
     "WriterTimeoutError",
     "__version__",
     "canonical_chunk_hash",
     "embedder",
     "open",
+    "verify_export",
 ]

@@ -89,7 +89,15 @@ class EngineConfig:
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            if item.name != "clock" and (isinstance(value, bool) or not value > 0):
+            if item.name == "clock":
+                continue
+            whole = isinstance(item.default, int)
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int if whole else (int, float))
+                or not value > 0
+            ):
                 raise InvalidInputError(
-                    f"EngineConfig.{item.name} must be greater than 0, got {value!r}"
+                    f"EngineConfig.{item.name} must be a {'whole ' if whole else ''}number greater "
+                    f"than 0, got {value!r}"
                 )

@@ -16,6 +16,7 @@ from fathomdb.config import EngineConfig
 from fathomdb.errors import InvalidInputError
 from fathomdb.ingest import job
 from fathomdb.ingest.run import Target
+from fathomdb.pipeline import prepare
 from fathomdb.pipeline import write as writes
 from fathomdb.records import Node, NodeRecord, Properties, WaitReport, WriteReceipt
 from fathomdb.search import filters, lookup, searcher
@@ -145,7 +146,7 @@ def _index_policy(index_kinds: Literal["all"] | Iterable[str]) -> IndexPolicy:
         )
     named = frozenset(index_kinds)
     for kind in named:
-        writes.check_name("a kind in index_kinds", kind)
+        prepare.check_name("a kind in index_kinds", kind)
     return named.__contains__
 
 
@@ -199,13 +200,14 @@ class Engine:
         _check_items("nodes", given, "Node objects")
         ended = (retire,) if isinstance(retire, str) else retire
         _check_items("retire", ended, "node ids")
-        prepared = writes.prepare(given, self._runtime.chunk_chars)
+        prepared = prepare.prepare(given, self._runtime.chunk_chars)
         retired = [*ended]
         written = {item.node_id for item in prepared}
         for node_id in retired:
-            writes.check_name("a node_id in retire", node_id)
+            prepare.check_name("a node_id in retire", node_id)
             if node_id in written:
                 raise InvalidInputError(f"node {node_id!r} is both written and retired")
+        retired = [*dict.fromkeys(retired)]
 
         def operation(tx: Transaction) -> WriteReceipt:
             return self._committed(tx, writes.commit(tx, prepared, retired, self._context()))
@@ -225,13 +227,13 @@ class Engine:
         Raises:
             InvalidInputError: No such live node, or properties that are not JSON.
         """
-        writes.check_name("node_id", node_id)
+        prepare.check_name("node_id", node_id)
         if properties is None:
             raise InvalidInputError(
                 f"the patch of node {node_id!r} is None; give the properties that change, or write "
                 "the node without properties"
             )
-        writes.encode_properties(properties, node_id)
+        prepare.encode_properties(properties, node_id)
 
         def operation(tx: Transaction) -> WriteReceipt:
             return self._committed(
@@ -405,7 +407,6 @@ class Engine:
             exact=exact,
             explain=explain,
         )
-        self._runtime.check()
         # A committed write is visible to words at once: in text mode there is nothing to wait for.
         awaited = self._await(after if mode != "text" else None, timeout)
         return _late(queries.search(self._runtime, request, timeout), awaited)
@@ -475,6 +476,7 @@ class Engine:
         """
         request = searcher.check_request(
             None,
+            by_vector=True,
             kind=kind,
             limit=limit,
             mode="semantic",
@@ -524,6 +526,8 @@ class Engine:
         return projection.wait(self._runtime, receipt.chunk_ids, timeout)
 
     def _await(self, after: WriteReceipt | None, timeout: float | None) -> WaitReport | None:
+        # First of all: the thread that embeds a query does not exist in a fork.
+        self._runtime.check()
         if timeout is not None:
             _check_seconds("timeout", timeout)
         if after is None:

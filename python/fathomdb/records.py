@@ -1,7 +1,7 @@
 """Frozen dataclasses that three rooms or more share: what goes in, and what comes back.
 
 What belongs here: values without behaviour, with the units in their names.
-What does not: checking them (``pipeline/write.py``) and storing them (``store``).
+What does not: checking them (``pipeline/prepare.py``) and storing them (``store``).
 """
 
 from __future__ import annotations

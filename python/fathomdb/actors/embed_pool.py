@@ -63,10 +63,9 @@ class EmbedPool:
             if self._closed:
                 raise EngineClosedError
             (self._queries if query else self._batches).append(call)
-            usable = sum(not worker.abandoned for worker in self._workers)
             # An idle thread may have been told of a call before this one and not woken yet.
             waiting = len(self._queries) + len(self._batches)
-            if waiting > self._idle and usable < self.concurrency and not self._is_stuck():
+            if waiting > self._idle and self._usable() < self.concurrency and not self._is_stuck():
                 self._start_worker()
             self._changed.notify()
         return call.reply
@@ -107,6 +106,9 @@ class EmbedPool:
             self._batches.clear()
             self._changed.notify_all()
 
+    def _usable(self) -> int:
+        return sum(not worker.abandoned for worker in self._workers)
+
     def _is_stuck(self) -> bool:
         abandoned = sum(worker.abandoned for worker in self._workers)
         return abandoned >= (1 if self.concurrency == 1 else MAX_ABANDONED)
@@ -120,7 +122,7 @@ class EmbedPool:
         while True:
             with self._changed:
                 worker.call = None
-                if worker.abandoned and self.concurrency > 1:
+                if worker.abandoned and self._usable() >= self.concurrency:
                     self._workers.discard(worker)  # another thread has its place
                     return
                 worker.abandoned = False

@@ -10,7 +10,7 @@ from fathomdb.actors.embed_pool import EmbedPool
 from fathomdb.embedders.protocol import Embedder, limits_of
 from fathomdb.errors import EmbedderUnavailableError
 from fathomdb.pipeline.claim import BatchSizes
-from fathomdb.pipeline.embed import describe
+from fathomdb.pipeline.embed import OUTAGES, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ class Model:
             embedder, "count_truncated", None
         )
         self._lock = threading.Lock()
-        self._outage: str | None = None
+        self._away: Exception | None = None
         self._outage_since = 0.0
         self._paused_until = 0.0
         self._wait_seconds = 0.0
@@ -49,13 +49,19 @@ class Model:
 
     # --- calls ------------------------------------------------------------------------------------
 
-    def embed_batch(self, texts: Sequence[str]) -> Future[Any]:
-        """Has a batch of texts embedded on the pool."""
+    def embed_batch(self, texts: Sequence[str], *, probe: bool = False) -> Future[Any]:
+        """Has a batch of texts embedded on the pool; a probe is tried even in an outage."""
 
         def call() -> Any:
+            if not probe and (away := self._away) is not None:
+                raise away
             began = self._clock.monotonic()
             try:
                 return self.embedder.batch_embed(texts)
+            except OUTAGES as error:
+                # Here, on the pool's thread: what waits behind this call must not be sent any more.
+                self.pause(error)
+                raise
             finally:
                 truncated = self._count_truncated(texts) if self._count_truncated else 0
                 self._counters.add_call(self._clock.monotonic() - began, truncated)
@@ -100,23 +106,25 @@ class Model:
     @property
     def outage(self) -> str | None:
         """Why the profile is paused, in the embedder's own words, or None."""
-        with self._lock:
-            return self._outage
+        away = self._away
+        return None if away is None else describe(away)
 
     def pause(self, error: Exception) -> None:
         """Begins an outage, or makes its wait longer."""
+        asked = getattr(error, "retry_after_seconds", None)
         with self._lock:
             now = self._clock.monotonic()
-            if self._outage is None:
+            if self._away is None:
                 self._outage_since = now
                 self._wait_seconds = self._config.outage_wait_seconds
                 self._counters.add_outage()
+            elif now < self._paused_until and asked is None:
+                return  # a call that was on its way when the outage began says nothing new
             else:
                 self._wait_seconds = min(
                     2 * self._wait_seconds, self._config.outage_wait_max_seconds
                 )
-            self._outage = describe(error)
-            asked = getattr(error, "retry_after_seconds", None)
+            self._away = error
             # Full jitter would probe at once half the time; a quarter either way spreads enough.
             wait = self._wait_seconds * self._jitter.uniform(0.75, 1.25) if asked is None else asked
             self._paused_until = now + wait
@@ -124,9 +132,9 @@ class Model:
     def resume(self) -> None:
         """Ends an outage."""
         with self._lock:
-            if self._outage is not None:
+            if self._away is not None:
                 self._counters.add_outage_seconds(self._clock.monotonic() - self._outage_since)
-                self._outage = None
+                self._away = None
 
     def pause_seconds(self) -> float:
         """How long until the next probe; 0 where it is due."""

@@ -57,14 +57,17 @@ class VectorProjectionActor(Actor):
     ) -> None:
         super().__init__("projector")
         self._changed = threading.Condition()
-        self._around = Surroundings(writer, readers, config, counters, progress, self._changed)
+        self._woken = threading.Event()
+        self._woken.set()  # there may be work from before
+        self._around = Surroundings(
+            writer, readers, config, counters, progress, self._changed, self._woken
+        )
         self._config = config
         self._clock = config.clock
         self._background = background
         self._model: Model | None = None
         self._jobs: deque[_Job] = deque()
         self._job: _Job | None = None
-        self._woken = True  # there may be work from before
         self._closing = False
         self._not_before = 0.0
         self._status_due = 0.0
@@ -80,14 +83,14 @@ class VectorProjectionActor(Actor):
     def wake(self) -> None:
         """Work was enqueued."""
         with self._changed:
-            self._woken = True
+            self._woken.set()
             self._changed.notify_all()
 
     def serve(self, model: Model | None) -> None:
         """Works with this model from now on; None stops the background work."""
         with self._changed:
             self._model = model
-            self._woken = True
+            self._woken.set()
             self._changed.notify_all()
 
     def tick(self, model: Model) -> TickReport:
@@ -102,8 +105,6 @@ class VectorProjectionActor(Actor):
         began = self._clock.monotonic()
         deadline = began + timeout_seconds if timeout_seconds else None
         tally, stopped_by, remaining = self._ask(_Job(model, deadline, progress))
-        if deadline is None and stopped_by == "idle" and remaining:
-            stopped_by = "timeout"
         return DrainReport(
             claimed=tally.claimed,
             incremental_processed=tally.incremental_processed,
@@ -154,11 +155,11 @@ class VectorProjectionActor(Actor):
                     break
                 self._job = self._jobs.popleft() if self._jobs else None
                 model = self._model
-                self._woken = False
+                self._woken.clear()
             if self._job is not None:
                 self._run_job(self._job)
                 self._job = None
-                self._woken = True  # the background may have been stopped for it
+                self._woken.set()  # the background may have been stopped for it
             elif model is not None and self._background:
                 self._work_off(model)
             self._flush_status()
@@ -167,7 +168,7 @@ class VectorProjectionActor(Actor):
     def _has_something_to_do(self) -> bool:
         if self._closing or self._jobs:
             return True
-        return self._woken and self._background and self._rest_seconds() == 0
+        return self._woken.is_set() and self._background and self._rest_seconds() == 0
 
     def _idle_seconds(self) -> float:
         rest = self._rest_seconds()
@@ -204,6 +205,8 @@ class VectorProjectionActor(Actor):
             stopped_by = run.go()
             try:
                 remaining = self._remaining(job.model)
+                if job.deadline is None and stopped_by == "idle" and self._is_due(job.model):
+                    stopped_by = "timeout"
             except EngineClosedError:
                 # The readers went first; what was not settled of what waited is what remains.
                 remaining = waiting - run.tally.processed - run.tally.failed
@@ -216,6 +219,14 @@ class VectorProjectionActor(Actor):
     def _remaining(self, model: Model) -> int:
         with self._around.readers.snapshot() as db:
             return work.unsettled(db, model.profile.profile_id)
+
+    def _is_due(self, model: Model) -> bool:
+        profile_id, now_ms = model.profile.profile_id, int(self._clock.now() * 1000)
+        with self._around.readers.snapshot() as db:
+            return any(
+                work.has_due(db, profile_id, incremental=incremental, now_ms=now_ms)
+                for incremental in (True, False)
+            )
 
     def _work_off(self, model: Model) -> None:
         if self._rest_seconds():

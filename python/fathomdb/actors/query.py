@@ -25,7 +25,7 @@ def search(runtime: Runtime, request: SearchRequest, timeout_seconds: float | No
     query = (
         _active_profile(runtime)
         if request.mode == "text"
-        else _embed(runtime, request.query or "", timeout_seconds)
+        else embed(runtime, request.query or "", timeout_seconds)
     )
     return _run(runtime, request, query)
 
@@ -39,7 +39,7 @@ def semantic_search(
         EmbedderNotConfiguredError: No model serves the file.
         EmbedderUnavailableError: The model is away.
     """
-    query = _embed(runtime, request.query or "", timeout_seconds)
+    query = embed(runtime, request.query or "", timeout_seconds)
     if query.degraded in ("no_embedder", "change_pending"):
         raise EmbedderNotConfiguredError(query.reason)
     if query.degraded == "outage":
@@ -74,7 +74,7 @@ def _active_profile(runtime: Runtime) -> QueryVector:
         return QueryVector(profiles.active(db))
 
 
-def _embed(runtime: Runtime, text: str, timeout_seconds: float | None) -> QueryVector:
+def embed(runtime: Runtime, text: str, timeout_seconds: float | None) -> QueryVector:
     """The query's vector by the model of the index that is searched, or why there is none."""
     model = runtime.model
     if model is None:

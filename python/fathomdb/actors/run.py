@@ -48,6 +48,8 @@ class Surroundings:
     progress: Progress
     changed: threading.Condition
     """Notified whenever a run may have something new to do."""
+    woken: threading.Event
+    """Set when work was enqueued, cleared by whoever looks at the queue next."""
     stranded: list[BatchOutcome] = field(default_factory=list)
     """Claims that could not be settled (a full disk, say): the next run gives them back first."""
 
@@ -90,7 +92,7 @@ class Run:
         self._clock = around.config.clock
         self._model = model
         self._why_stop = why_stop
-        self._must_stop = must_stop
+        self._is_cancelled = must_stop
         self._on_applied = on_applied
         self._one_tick = one_tick
         self.tally = Tally()
@@ -98,7 +100,7 @@ class Run:
         self._window: list[_Batch] = []
         self._applying: deque[tuple[Future[Tally], BatchOutcome]] = deque()
         self._claiming: deque[Future[Claim]] = deque()
-        self._dry = False  # the last claim found nothing; a claim is tried again after an apply
+        self._dry = False  # the last claim found nothing; tried again after an apply or a commit
 
     def go(self) -> StoppedBy:
         """Runs; whatever ends it, no row stays claimed and each is counted."""
@@ -109,7 +111,10 @@ class Run:
                 self._around.stranded.pop()
             if self._model.outage is not None and not self._probe():
                 return "cancelled" if self._must_stop() else "unavailable"
-            return self._loop()
+            stopped_by = self._loop()
+            if stopped_by != "idle":
+                self._around.woken.set()  # this run may have heard of work that it left
+            return stopped_by
         finally:
             self._give_back()
 
@@ -120,27 +125,37 @@ class Run:
                 return "cancelled"
             stopped_by = stopped_by or ("unavailable" if self._model.outage else self._why_stop())
             while stopped_by is None and self._wants_more():
+                # Not earlier: a claim that went before the commit that woke us does not see its work.
+                self._around.woken.clear()
+                self._dry = False
                 self._claiming.append(self._call(self._claim(), self._model.sizes.incremental))
             while self._claiming and self._claiming[0].done():
-                claimed = self._claiming.popleft().result()
+                claimed = self._claiming[0].result()
                 if claimed.count:
                     self._window.append(self._begin(claimed))
                 else:
                     self._dry = True
+                # Not before its batch is in the window, or a failure would leave it claimed.
+                self._claiming.popleft()
             while self._applying and self._applying[0][0].done():
                 self._account(self._applied(*self._applying.popleft()))
+                self._on_applied(self.tally)
                 self._dry = False
             for batch in [batch for batch in self._window if self._is_ready(batch)]:
                 self._advance(batch)
                 if batch.outcome is not None:
-                    self._window.remove(batch)
                     self._apply(batch, batch.outcome, claim_more=stopped_by is None)
+                    self._window.remove(batch)
             if self._window or self._applying or self._claiming:
-                self._wait()
+                self._wait(may_claim=stopped_by is None)
             elif stopped_by is not None or not self._wants_more():
                 if stopped_by is None:
                     self._mark_fresh()
                 return stopped_by or "idle"
+
+    def _must_stop(self) -> bool:
+        """Also where the model was taken out of service: nobody wants its vectors any more."""
+        return self._is_cancelled() or self._model.pool.closed
 
     def _wants_more(self) -> bool:
         """Claimed is what the embedder takes at once and one batch more; applied, as much again.
@@ -151,8 +166,10 @@ class Run:
         if self._one_tick:
             return self._ticks == 0
         most = self._model.pool.concurrency + 1
-        claimed = len(self._window) + len(self._claiming)
-        return not self._dry and claimed < most and len(self._applying) < most
+        waiting = sum(batch.outcome is None for batch in self._window)
+        claimed = waiting + len(self._claiming)
+        has_room = claimed < most and len(self._applying) < most
+        return has_room and (not self._dry or self._around.woken.is_set())
 
     # --- claim and verify -------------------------------------------------------------------------
 
@@ -188,7 +205,7 @@ class Run:
 
     # --- embed ------------------------------------------------------------------------------------
 
-    def _step(self, batch: _Batch, go: Callable[[], Any]) -> None:
+    def _step(self, batch: _Batch, go: Callable[[], Any], *, probe: bool = False) -> None:
         """Runs the embed stage to its next call, and makes that call."""
         try:
             texts = go()
@@ -196,7 +213,11 @@ class Run:
             batch.call, batch.outcome = None, stop.value
             return
         batch.deadline = self._clock.monotonic() + self._around.config.embed_timeout_seconds
-        batch.call = self._model.embed_batch(texts)
+        try:
+            batch.call = self._model.embed_batch(texts, probe=probe)
+        except EngineClosedError:
+            batch.call, batch.outcome = None, EmbedOutcome()
+            return
         batch.call.add_done_callback(lambda _: self._notify())
 
     def _is_ready(self, batch: _Batch) -> bool:
@@ -207,7 +228,10 @@ class Run:
         call = batch.call
         if call is None:
             return
-        if not call.done():
+        if call.cancelled():
+            # The model was taken out of service: what was not embedded goes back.
+            batch.call, batch.outcome = None, EmbedOutcome()
+        elif not call.done():
             self._model.pool.abandon(call)
             seconds = self._around.config.embed_timeout_seconds
             timed_out = EmbedTimeoutError(f"the embedder did not return within {seconds:g} s")
@@ -231,7 +255,7 @@ class Run:
         else:
             steps = embed.probe(self._validate)
             batch = _Batch(Claim(0, 0, True, 0), verify.NOTHING, steps)
-            self._step(batch, lambda: next(steps))
+            self._step(batch, lambda: next(steps), probe=True)
             self._window.append(batch)
             while batch.outcome is None:
                 self._wait()
@@ -254,7 +278,6 @@ class Run:
 
     def _apply(self, batch: _Batch, embedded: EmbedOutcome, *, claim_more: bool) -> None:
         outcome = self._outcome(batch, embedded)
-        self.tally.reused += embedded.reused
         if embedded.outage is not None:
             self.tally.unavailable_ticks += 1
             self._model.pause(embedded.outage)
@@ -282,8 +305,6 @@ class Run:
         settle, claim_next = self._settle(outcome), self._claim()
         settled: Future[Tally] = Future()
         claimed: Future[Claim] = Future()
-        self._applying.append((settled, outcome))
-        self._claiming.append(claimed)
 
         def answer(reply: Future[tuple[Tally, Claim]]) -> None:
             error = reply.exception()
@@ -299,6 +320,9 @@ class Run:
         self._submit(
             lambda tx: (settle(tx), claim_next(tx)), outcome.claim.count
         ).add_done_callback(answer)
+        # Not before it is submitted: a future that nobody answers would be waited for.
+        self._applying.append((settled, outcome))
+        self._claiming.append(claimed)
 
     def _applied(self, reply: Future[Tally], outcome: BatchOutcome) -> Tally:
         try:
@@ -358,7 +382,6 @@ class Run:
     def _account(self, done: Tally) -> None:
         self.tally.add(done)
         self._around.counters.add_tally(done)
-        self._on_applied(self.tally)
 
     def _mark_fresh(self) -> None:
         """Kinds that have nothing left to wait for are fresh."""
@@ -391,6 +414,8 @@ class Run:
             except EngineClosedError:
                 # The writer's last transaction reverts everything that is inflight.
                 self.tally.reverted += claimed.count
+            except FathomError:
+                self._around.stranded.append(outcome)
         for reply, outcome in settling:
             try:
                 self._account(self._applied(reply, outcome))
@@ -415,13 +440,14 @@ class Run:
         with self._around.changed:
             self._around.changed.notify_all()
 
-    def _wait(self) -> None:
+    def _wait(self, *, may_claim: bool = False) -> None:
         def something() -> bool:
             return (
                 self._must_stop()
                 or any(self._is_ready(batch) for batch in self._window)
                 or (bool(self._applying) and self._applying[0][0].done())
                 or (bool(self._claiming) and self._claiming[0].done())
+                or (may_claim and self._wants_more())
             )
 
         with self._around.changed:

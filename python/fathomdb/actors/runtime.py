@@ -22,7 +22,14 @@ from fathomdb.errors import (
     ReadOnlyError,
 )
 from fathomdb.store import kinds, schema, status, work
-from fathomdb.store.connection import Connection, Durability, open_reader, open_writer, translating
+from fathomdb.store.connection import (
+    Connection,
+    Durability,
+    open_reader,
+    open_writer,
+    stands_alone,
+    translating,
+)
 from fathomdb.store.lock import FileLock
 from fathomdb.store.readers import ReaderPool
 
@@ -273,7 +280,7 @@ def _check_ours(path: str, config: EngineConfig) -> int:
     if not os.path.exists(path):
         return 0
     with _opening(path):
-        db = open_reader(path, cache_mib=config.cache_mib)
+        db = open_reader(path, cache_mib=config.cache_mib, immutable=stands_alone(path))
         try:
             return schema.check_identity(db, path)
         finally:

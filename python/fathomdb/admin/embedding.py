@@ -49,6 +49,8 @@ def choose_at_open(runtime: Runtime, embedder: Any) -> None:
     Opening with another model than the active one changes nothing in the file.
     """
     if embedder is False:
+        reason = "this engine was opened with embedder=False; leave that out to have a model serve"
+        runtime.serve(None, NoModel("no_embedder", reason))
         return
     given = _given(embedder)
     with runtime.snapshot() as db:

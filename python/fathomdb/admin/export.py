@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 MANIFEST_SUFFIX = ".manifest.json"
 MANIFEST_FORMAT = 1
-_NO_SPACE = 28  # errno.ENOSPC, on every system that has one
 # What SQLite would take for a part of a database of that name.
 _COMPANIONS = ("", "-wal", "-shm", "-journal", MANIFEST_SUFFIX)
 
@@ -86,10 +86,13 @@ def export(
         )
         # The copy's connection is closed and its name is ours alone: a plain handle is safe here.
         backup.sync(partial)
+        _write_manifest(report, partial + MANIFEST_SUFFIX)
         _refuse_existing(target)
         os.rename(partial, target)
         # Last of all: an export without a manifest was cut off, and does not verify.
-        _write_manifest(report)
+        os.rename(partial + MANIFEST_SUFFIX, report.manifest_path)
+        if os.name == "posix":  # elsewhere a folder cannot be opened, nor needs it to be
+            backup.sync(os.path.dirname(target))
     return report
 
 
@@ -161,17 +164,17 @@ def _undone_on_error(partial: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        for suffix in ("", "-wal", "-shm", "-journal"):
+        for suffix in _COMPANIONS:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(partial + suffix)
-        if isinstance(error, OSError) and not isinstance(error, StorageError):
-            if error.errno == _NO_SPACE:
+        if isinstance(error, OSError):
+            if error.errno == errno.ENOSPC:
                 raise DiskFullError(f"the export does not fit on the disk: {error}") from error
             raise StorageError(f"the export could not be written: {error}") from error
         raise
 
 
-def _write_manifest(report: ExportReport) -> None:
+def _write_manifest(report: ExportReport, path: str) -> None:
     described = {
         "format": MANIFEST_FORMAT,
         "file": os.path.basename(report.path),
@@ -184,13 +187,11 @@ def _write_manifest(report: ExportReport) -> None:
         "counts": dict(report.counts),
         "profile": report.profile,
     }
-    with open(report.manifest_path, "x", encoding="utf-8") as file:
+    with open(path, "x", encoding="utf-8") as file:
         json.dump(described, file, indent=2, ensure_ascii=False)
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
-    if os.name == "posix":  # elsewhere a folder cannot be opened, nor needs it to be
-        backup.sync(os.path.dirname(report.path))
 
 
 def _read_manifest(target: str, manifest_path: str) -> ExportReport:

@@ -12,7 +12,7 @@ from fathomdb.errors import (
     KindNotVectorIndexedError,
     ReadOnlyError,
 )
-from fathomdb.pipeline.write import check_name
+from fathomdb.pipeline.prepare import check_name
 from fathomdb.search.searcher import check_kinds
 from fathomdb.store import fts, indexes, kinds, profiles, work
 

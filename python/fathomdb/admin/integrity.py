@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fathomdb.store import audit
+from fathomdb.store.connection import open_checker, translating
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from fathomdb.actors.runtime import Runtime
-    from fathomdb.store.audit import Finding
+    from fathomdb.store.findings import Finding
     from fathomdb.store.transaction import Transaction
 
 FINDINGS_PER_CODE = 100
@@ -27,7 +29,7 @@ class IntegrityReport:
 
     ``findings`` are at most 100 of each code, ``found`` counts all of them by code. ``counts`` has
     what was looked at: nodes, superseded, chunks, text_rows, vectors, work, failed_work.
-    ``skipped`` says, in sentences, what could not be looked at.
+    ``skipped`` says what was not looked at, and why.
     """
 
     ok: bool
@@ -60,18 +62,28 @@ def check(runtime: Runtime, progress: Callable[[int, int], None] | None) -> Inte
             if progress is not None:
                 progress(done, total)
 
+        if runtime.read_only:
+            skipped.append(
+                "constraints, which SQLite does not check for a read-only engine; open the file "
+                "for writing and check it again"
+            )
+            found_by_sqlite = audit.sqlite(db)
+        else:
+            found_by_sqlite = _sqlite(runtime)
+        for finding in found_by_sqlite:
+            note(finding)
         for finding in audit.run(db, advance):
             note(finding)
     # FTS5 compares only on a connection that may write, and says yes or no of the whole index.
     if runtime.read_only:
         skipped.append(
-            "the words of the full-text index were not compared with the chunks, which a "
-            "read-only engine cannot do; open the file for writing and check it again"
+            "the words of the full-text index, which FTS5 does not compare for a read-only engine; "
+            "open the file for writing and check it again"
         )
     elif found.keys() & {"text_row_missing", "text_row_orphaned", "chunk_text", "unreadable"}:
         skipped.append(
-            "the words of the full-text index were not compared with the chunks, since rows are "
-            "missing already; rebuild it with admin.rebuild(kind, target='fts') and check it again"
+            "the words of the full-text index, since rows of it are missing already; make it anew "
+            "with admin.rebuild(kind, target='fts') and check it again"
         )
     elif (finding_of_words := _compare_words(runtime)) is not None:
         note(finding_of_words)
@@ -83,6 +95,17 @@ def check(runtime: Runtime, progress: Callable[[int, int], None] | None) -> Inte
         skipped=tuple(skipped),
         seconds=runtime.config.clock.monotonic() - began,
     )
+
+
+def _sqlite(runtime: Runtime) -> Iterator[Finding]:
+    # Of a later commit than the snapshot, maybe: what SQLite checks holds in every one.
+    with (
+        translating(runtime.path),
+        contextlib.closing(
+            open_checker(runtime.path, cache_mib=runtime.config.cache_mib)
+        ) as checker,
+    ):
+        yield from audit.sqlite(checker)
 
 
 def _compare_words(runtime: Runtime) -> Finding | None:

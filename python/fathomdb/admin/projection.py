@@ -27,14 +27,16 @@ def drain(
     """Ticks until nothing is due, time is up or the embedder is away."""
     if not timeout >= 0:
         raise InvalidInputError(f"timeout must be 0 or more seconds, got {timeout!r}")
+    projector = _projector(runtime)
     with _model(runtime, embedder) as model:
-        return _projector(runtime).drain(model, timeout, progress)
+        return projector.drain(model, timeout, progress)
 
 
 def run_tick(runtime: Runtime, embedder: Any) -> TickReport:
     """One claim-to-apply round."""
+    projector = _projector(runtime)
     with _model(runtime, embedder) as model:
-        return _projector(runtime).tick(model)
+        return projector.tick(model)
 
 
 @contextmanager

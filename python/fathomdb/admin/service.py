@@ -4,15 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fathomdb.admin import embedding, indexes, projection, status
+from fathomdb.admin import (
+    digest,
+    embedding,
+    export,
+    indexes,
+    inspect,
+    integrity,
+    projection,
+    status,
+    trace,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    import os
+    from collections.abc import Callable, Iterable, Mapping
 
     from fathomdb.actors.runtime import Runtime
     from fathomdb.admin.embedding import ConfigureEmbeddingOutcome
+    from fathomdb.admin.export import ExportReport
     from fathomdb.admin.indexes import ConfigureVecOutcome, RebuildReport, VecIndexStatus
+    from fathomdb.admin.inspect import NodeReport
+    from fathomdb.admin.integrity import IntegrityReport
     from fathomdb.admin.status import Status
+    from fathomdb.admin.trace import SourceTrace
     from fathomdb.records import DrainProgress, DrainReport, TickReport
     from fathomdb.store.work import FailedRow
 
@@ -81,6 +96,88 @@ class AdminService:
     def status(self) -> Status:
         """What the file holds, what waits, and how the owner is doing."""
         return status.read(self._runtime)
+
+    # --- looking inside ---------------------------------------------------------------------------
+
+    def inspect(
+        self,
+        node_id: str,
+        query: str | None = None,
+        *,
+        kind: str | Iterable[str] | None = None,
+        where: Mapping[Any, Any] | None = None,
+        ids: Iterable[str] | None = None,
+        source_ref: str | None = None,
+    ) -> NodeReport:
+        """Says why a document is found, or not: ``report.verdict`` is the first cause, in words.
+
+        Args:
+            node_id: The node; one that was never written is reported as such.
+            query: Text to search for; the report then has the node's rank and score in each arm.
+            kind: Part of the search's filter, as for ``search``; each condition is tested alone.
+            where: As ``kind``.
+            ids: As ``kind``.
+            source_ref: As ``kind``.
+
+        Raises:
+            InvalidInputError: An argument is not valid, or a kind is unknown.
+        """
+        return inspect.inspect(
+            self._runtime,
+            node_id,
+            query,
+            kind=kind,
+            where=where,
+            ids=ids,
+            source_ref=source_ref,
+        )
+
+    def trace_source(self, source_ref: str) -> SourceTrace:
+        """All that came from a source: its nodes, and how far their vectors are."""
+        return trace.trace(self._runtime, source_ref)
+
+    def check_integrity(
+        self, progress: Callable[[int, int], None] | None = None
+    ) -> IntegrityReport:
+        """Looks at every row of the file: text, hash, index, work, vector, and how they fit.
+
+        It reads one snapshot and hinders nobody, but for the last step: comparing every word of the
+        full-text index keeps the writer busy, for about 7 seconds a million chunks. ``progress`` is
+        called with (rows checked, rows in all) after each page. Damage is reported, not raised.
+        """
+        return integrity.check(self._runtime, progress)
+
+    def projection_digest(self, kind: str) -> str:
+        """SHA-256, lowercase hex, over a kind's vectors and the texts they were made from.
+
+        Equal for two files with the same chunks under the same model, whatever happened to them on
+        the way, if the model's vectors do not depend on the batch. Chunks without a vector are not
+        in it. Each row, in the order of chunk_id's UTF-8 bytes, adds chunk_id, canonical hash (32
+        bytes), the profile's fingerprint (hex) and the vector (little-endian f32), each after its
+        length as an unsigned 64-bit little-endian number.
+
+        Raises:
+            KindNotVectorIndexedError: The kind has no vector index.
+            InvalidInputError: The kind is unknown.
+        """
+        return digest.projection_digest(self._runtime, kind)
+
+    def safe_export(
+        self,
+        path: str | os.PathLike[str],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> ExportReport:
+        """Copies the database, as it is at this moment, to a new file, while writes go on.
+
+        The export is an ordinary database in one file, for ``fathomdb.open``; beside it,
+        ``<path>.manifest.json`` has its checksum, which ``fathomdb.verify_export`` compares.
+        ``progress`` is called with (pages copied, pages in all).
+
+        Raises:
+            InvalidInputError: Something of that name is there already, or its folder is not.
+            DiskFullError: It does not fit; nothing is left behind.
+        """
+        return export.export(self._runtime, path, progress)
 
     # --- the queue --------------------------------------------------------------------------------
 

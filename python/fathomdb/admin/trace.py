@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fathomdb.pipeline.write import check_name
+from fathomdb.pipeline.prepare import check_name
 from fathomdb.store import inspection, nodes
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ class TracedVersion:
 
 @dataclass(frozen=True, slots=True)
 class SourceTrace:
-    """What came from a source: versions of nodes, oldest first, and what was made of them.
+    """What came from a source: versions of nodes, and what was made of them.
 
-    ``superseded`` are versions that were rewritten or retired: they keep their properties, not
+    ``live`` is in the order of first writing, ``superseded`` in the order of ending: these are versions that were rewritten or retired: they keep their properties, not
     their text. The counts are of the chunks of the ``live`` nodes: how many there are, have their
     vector under the active profile, wait for it, and failed.
     """
@@ -49,10 +49,11 @@ def trace(runtime: Runtime, source_ref: str) -> SourceTrace:
             for row in nodes.versions_of_source(db, source_ref)
         ]
         chunks, vectors, pending, failed = inspection.counts_of_source(db, source_ref)
+    ended = [row for row in versions if row.superseded_cursor is not None]
     return SourceTrace(
         source_ref=source_ref,
         live=tuple(row for row in versions if row.superseded_cursor is None),
-        superseded=tuple(row for row in versions if row.superseded_cursor is not None),
+        superseded=tuple(sorted(ended, key=lambda row: (row.superseded_cursor, row.node_id))),
         chunks=chunks,
         vectors=vectors,
         pending=pending,

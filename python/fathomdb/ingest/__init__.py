@@ -1,5 +1,5 @@
 """Ingest: files, tables and any iterable of records become nodes, in bounded memory.
 
 What belongs here: reading formats (one file each), and how a record becomes a node. What does not:
-checking and storing nodes (``pipeline/write.py``) and showing progress (``cli``).
+checking and storing nodes (``pipeline``) and showing progress (``cli``).
 """

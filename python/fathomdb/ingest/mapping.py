@@ -18,6 +18,7 @@ ToNode = Callable[[Mapping[str, Any], str | None], Node]
 
 KIND_COLUMN = "kind"
 ID_COLUMN = "id"
+_ID_TYPES: tuple[type, ...] = (numbers.Integral, uuid.UUID)
 MADE_ID_DIGITS = 32
 """Hex digits of an id that is made from kind and text: 128 bits."""
 
@@ -149,12 +150,8 @@ def _id_reader(
 def _id_text(value: object, where: str) -> str:
     if isinstance(value, str) and value:
         return value
-    # NumPy's integers are Integral and not int; True is both, and no id.
-    if (
-        isinstance(value, (numbers.Integral, uuid.UUID))
-        and value is not True
-        and value is not False
-    ):
+    # NumPy's integers are Integral and not int; True is Integral too, and no id.
+    if not isinstance(value, bool) and isinstance(value, _ID_TYPES):
         return str(value)
     raise InvalidInputError(f"{where} must be an id, a string or an integer, got {value!r}")
 
@@ -192,5 +189,6 @@ def _properties_reader(
         return _function("properties", given)
     if given is None:
         return lambda record: {k: v for k, v in record.items() if k not in used} or None
-    names = () if given in ([], ()) else _columns("properties", given)
+    none_wanted = isinstance(given, (list, tuple)) and not given
+    names = () if none_wanted else _columns("properties", given)
     return lambda record: {name: record[name] for name in names if name in record} or None

@@ -44,7 +44,7 @@ def apply_if_claimed(
     new_fence = tx.fence()
 
     stored = [item for item in outcome.stored if item.row.work_id in claimed]
-    _store(tx, outcome.claim, stored)
+    tally.reused = _store(tx, outcome.claim, stored)
     if outcome.claim.incremental:
         tally.incremental_processed = len(stored)
     else:
@@ -98,8 +98,11 @@ def apply_if_claimed(
     return tally
 
 
-def _store(tx: Transaction, claim: Claim, stored: list[Stored]) -> None:
-    """Inserts the vectors, one statement for each kind and packed batch that they are of."""
+def _store(tx: Transaction, claim: Claim, stored: list[Stored]) -> int:
+    """Inserts the vectors, one statement for each kind and packed batch that they are of.
+
+    Returns how many of them share a row of their batch with another: texts that are the same.
+    """
     parts: dict[tuple[str, int], list[Stored]] = {}
     for item in stored:
         parts.setdefault((item.row.kind, id(item.packed)), []).append(item)
@@ -114,3 +117,4 @@ def _store(tx: Transaction, claim: Claim, stored: list[Stored]) -> None:
             canonical_hashes=b"".join([item.row.canonical_hash for item in items]),
             content_hashes=b"".join([item.content_hash for item in items]),
         )
+    return len(stored) - len({(id(item.packed), item.place) for item in stored})

@@ -34,7 +34,6 @@ class EmbedOutcome:
     vectors: dict[int, tuple[PackedVectors, int]] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
     outage: Exception | None = None
-    reused: int = 0
 
 
 def embed(texts: Sequence[str], content_hashes: Sequence[bytes], validate: Validate) -> EmbedSteps:
@@ -46,7 +45,7 @@ def embed(texts: Sequence[str], content_hashes: Sequence[bytes], validate: Valid
     for place, content_hash in enumerate(content_hashes):
         places.setdefault(content_hash, []).append(place)
     shared = list(places.values())
-    outcome = EmbedOutcome(reused=len(texts) - len(shared))
+    outcome = EmbedOutcome()
     distinct = [texts[group[0]] for group in shared]
     probed = False
     stack = [(0, len(distinct))] if distinct else []

@@ -66,13 +66,14 @@ def check_request(
     vector_weight: float = hybrid.DEFAULT_VECTOR_WEIGHT,
     exact: bool = False,
     explain: bool = False,
+    by_vector: bool = False,
 ) -> SearchRequest:
-    """Checks the arguments of a search.
+    """Checks the arguments of a search; ``by_vector`` is one without a query text.
 
     Raises:
         InvalidInputError: One of them is not valid; the message names it and its value.
     """
-    if query is not None:
+    if not by_vector:
         if not isinstance(query, str):
             raise InvalidInputError(
                 f"query must be a string, got {type(query).__name__}: {query!r}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ def search(
     for kind in kinds:
         if vectors.exists(db, kind, profile.profile_id):
             found.extend(_of_kind(db, query, profile, kind, where, limit, per_node))
-    found.sort(key=lambda row: (row.distance, row.chunk_key))
+    found.sort(key=_by_distance)
     return best_per_node(found, limit=limit, per_node=per_node)
 
 
@@ -53,21 +54,26 @@ def _of_kind(
     """Looks further until there are ``limit`` rows or no more chunks.
 
     Nodes with many chunks fill the nearest k with themselves; they are then left out of the next
-    look, so that asking for 10 gives 10 when 10 exist.
+    look, so that asking for 10 gives 10 when 10 exist. Of equally near chunks a look brings any, so
+    those at its far end are not settled before a chunk beyond them is seen.
     """
     within = where.chunk_keys()
     left_out: list[Ranked] = []
-    k = min(limit, MAX_SEARCH_LIMIT)
+    settled: list[Ranked] = []
+    k = min(limit + 1, MAX_SEARCH_LIMIT)
     while True:
-        rows = _nearest(db, query, profile, kind, _further(within, left_out, per_node), k)
-        seen = [*left_out, *rows]
-        best = best_per_node(seen, limit=limit, per_node=per_node)
-        if len(best) == limit or len(rows) < k:
-            return best
+        rows = _nearest(db, query, profile, kind, _further(within, left_out, settled, per_node), k)
+        seen = sorted([*left_out, *rows], key=_by_distance)
+        if len(rows) < k:
+            return best_per_node(seen, limit=limit, per_node=per_node)
+        end = bisect_left(seen, max(_distance(row) for row in rows), key=_distance)
+        reached = best_per_node(seen[:end], limit=limit, per_node=per_node)
+        if len(reached) == limit:
+            return reached
         if k < MAX_SEARCH_LIMIT:
-            k = min(MAX_SEARCH_LIMIT, 4 * k)
+            k = min(MAX_SEARCH_LIMIT, 8 * k)
         else:
-            left_out = seen
+            left_out, settled = seen, seen[:end]
 
 
 def _nearest(
@@ -78,12 +84,24 @@ def _nearest(
     return [Ranked(key, node_of[key], 1.0 - distance, distance) for key, distance in nearest]
 
 
+def _distance(row: Ranked) -> float:
+    assert row.distance is not None
+    return row.distance
+
+
+def _by_distance(row: Ranked) -> tuple[float, int]:
+    return _distance(row), row.chunk_key
+
+
 def _further(
-    within: Condition | None, left_out: Sequence[Ranked], per_node: int
+    within: Condition | None,
+    left_out: Sequence[Ranked],
+    settled: Sequence[Ranked],
+    per_node: int,
 ) -> Condition | None:
     """The filter without chunks that were seen and nodes that have all the hits they may have."""
     if not left_out:
         return within
-    taken = Counter(row.node_key for row in left_out)
+    taken = Counter(row.node_key for row in settled)
     full = (node_key for node_key, count in taken.items() if count >= per_node)
     return conditions.further_chunks(within, (row.chunk_key for row in left_out), full)

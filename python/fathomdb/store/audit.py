@@ -9,47 +9,27 @@ alone. Only hashes and vectors need more than SQL; these two are read in pages.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import apsw
-import numpy as np
 
 from fathomdb import _native
 from fathomdb.errors import InvalidInputError
-from fathomdb.store import fts, keys, profiles, vectors
+from fathomdb.store import audit_vectors, fts, vectors
 from fathomdb.store.connection import only_row, quote
+from fathomdb.store.findings import Finding, Rule, of_chunk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from fathomdb.store.profiles import Profile
 
 PAGE_ROWS = 4096
 """Texts that are hashed in one call: enough for all cores, a few megabytes of memory."""
-NORM_TOLERANCE = 1e-3
-"""How far a normalized vector may be from length 1: far above what rounding to f32 does."""
 
 # Damage shows as any of these: a page that is no page, a shadow table that is gone, text that is
 # not UTF-8. A full disk, an interrupt or a closed file is not damage and is not caught.
 _DAMAGE = (apsw.CorruptError, apsw.SQLError, apsw.IOError, apsw.NotADBError, UnicodeDecodeError)
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong: ``code`` is a stable word, ``key`` the row's key in ``table``.
-
-    ``chunk_id`` and ``node_id`` are there where the row belongs to a chunk or a node.
-    """
-
-    code: str
-    table: str
-    message: str
-    key: int | None = None
-    chunk_id: str | None = None
-    node_id: str | None = None
 
 
 def run(db: apsw.Connection, progress: Callable[[int], None]) -> Iterator[Finding]:
@@ -57,17 +37,16 @@ def run(db: apsw.Connection, progress: Callable[[int], None]) -> Iterator[Findin
 
     What cannot be read is a finding itself, and the rest is looked at all the same.
     """
-    yield from _reading("sqlite_master", _sqlite(db))
     for rule in RULES:
         yield from _reading(rule.table, rule.apply(db))
     yield from _reading(fts.MAIN, _text_rows(db))
     yield from _reading("chunks", _hashes(db, progress))
     tables: list[tuple[str, Profile]] = []
-    yield from _reading("vector_index_schemas", _vector_tables(db, tables))
+    yield from _reading("vector_index_schemas", audit_vectors.tables(db, tables))
     for kind, profile in tables:
         table = vectors.table_name(kind, profile.profile_id)
-        yield from _reading(table, _ledger_and_table(db, kind, profile.profile_id))
-        yield from _reading(table, _vectors(db, table, profile, progress))
+        yield from _reading(table, audit_vectors.ledger(db, kind, profile.profile_id))
+        yield from _reading(table, audit_vectors.values(db, table, profile, progress))
 
 
 def count(db: apsw.Connection) -> dict[str, int]:
@@ -102,43 +81,33 @@ def _reading(table: str, findings: Iterable[Finding]) -> Iterator[Finding]:
 # --- SQLite's own checks --------------------------------------------------------------------------
 
 
+def sqlite(db: apsw.Connection) -> Iterator[Finding]:
+    """What SQLite finds by itself: pages, indexes, constraints, foreign keys.
+
+    Constraints only on a connection from ``open_checker``.
+    """
+    yield from _reading("sqlite_master", _sqlite(db))
+
+
 def _sqlite(db: apsw.Connection) -> Iterator[Finding]:
+    # FTS5 checks with what this connection last read of its index, which may be older than the
+    # snapshot (seen in 3.54: corruption where there is none). Opening a cursor makes it look again.
+    for index in (fts.MAIN, *([fts.NEXT] if fts.rebuild_target(db) is not None else [])):
+        db.execute(f"SELECT rowid FROM {quote(index)} LIMIT 1").fetchall()
     # The full check, not the quick one: it compares every index with its table.
     for (said,) in db.execute("PRAGMA integrity_check"):
         if said != "ok":
             yield Finding("sqlite", "sqlite_master", f"SQLite says: {said}")
     for table, key, parent, _ in db.execute("PRAGMA foreign_key_check"):
         yield Finding(
-            "foreign_key", table, f"row {key} of {table} refers to a row of {parent} that is gone", key
+            "foreign_key",
+            table,
+            f"row {key} of {table} refers to a row of {parent} that is gone",
+            key,
         )
 
 
 # --- rules that are one statement -----------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """Rows that must not be: ``sql`` gives (key, chunk_id, node_id, detail) of each.
-
-    Rows whose parent is gone altogether are SQLite's to find, by their foreign key.
-    """
-
-    code: str
-    table: str
-    message: str
-    sql: str
-
-    def apply(self, db: apsw.Connection, parameters: Sequence[Any] = ()) -> Iterator[Finding]:
-        """The findings, in the order of the rows."""
-        for key, chunk_id, node_id, detail in db.execute(self.sql, parameters):
-            yield Finding(
-                self.code,
-                self.table,
-                self.message.format(key=key, chunk=chunk_id, node=node_id, detail=detail),
-                key,
-                chunk_id,
-                node_id,
-            )
 
 
 _OF_WORK = (
@@ -309,6 +278,7 @@ def _hashes(db: apsw.Connection, progress: Callable[[int], None]) -> Iterator[Fi
     after = -(1 << 63)
     while True:
         page = (after, PAGE_ROWS)
+        rows: Any
         try:
             rows = db.execute(
                 "SELECT chunk_key, chunk_id, text, canonical_hash FROM chunks "
@@ -335,7 +305,7 @@ def _wrong_hashes(db: apsw.Connection, rows: Sequence[Any]) -> Iterator[Finding]
     chunk_keys, ids, texts, expected = zip(*rows, strict=True)
     differing, contents = _native.verify_chunk_hashes(ids, texts, expected, content=True)
     for n in differing:
-        yield _of_chunk(
+        yield of_chunk(
             db,
             "chunk_hash",
             "chunks",
@@ -356,7 +326,7 @@ def _wrong_hashes(db: apsw.Connection, rows: Sequence[Any]) -> Iterator[Finding]
         (chunk_keys[0], chunk_keys[-1]),
     ):
         if content_of.get(key, content) != content:
-            yield _of_chunk(
+            yield of_chunk(
                 db,
                 "ledger_content",
                 "vector_ledger",
@@ -370,160 +340,6 @@ def _one_by_one(db: apsw.Connection, row: tuple[int, str, bytes, bytes]) -> list
     try:
         return [*_wrong_hashes(db, [(key, chunk_id, text.decode(), expected)])]
     except (UnicodeDecodeError, InvalidInputError) as error:
-        return [_of_chunk(db, "chunk_text", "chunks", f"chunk {{chunk}} cannot be hashed: {error}", key)]
-
-
-def _of_chunk(db: apsw.Connection, code: str, table: str, message: str, key: int) -> Finding:
-    row = db.execute(
-        "SELECT c.chunk_id, n.logical_id FROM chunks AS c LEFT JOIN nodes AS n USING (node_key) "
-        "WHERE c.chunk_key = ?",
-        (key,),
-    ).fetchone()
-    chunk_id, node_id = row if row is not None else (None, None)
-    named = message.replace("{chunk}", chunk_id if chunk_id is not None else f"of key {key}")
-    return Finding(code, table, named, key, chunk_id, node_id)
-
-
-# --- vectors --------------------------------------------------------------------------------------
-
-
-def _vector_tables(db: apsw.Connection, found: list[tuple[str, Profile]]) -> Iterator[Finding]:
-    """Says which tables are missing, wrong or unknown; those that can be read go to ``found``."""
-    there: dict[str, str] = dict(
-        db.execute("SELECT name, sql FROM sqlite_master WHERE sql LIKE 'CREATE VIRTUAL%USING vec0%'")
-    )
-    for kind, profile_id in db.execute(
-        "SELECT s.kind, s.profile_id FROM vector_index_schemas AS s "
-        "JOIN vector_embedding_profiles AS p USING (profile_id) "
-        "WHERE s.enabled = 1 AND p.dimension IS NOT NULL ORDER BY s.kind"
-    ).fetchall():
-        profile = profiles.get(db, profile_id)
-        table = vectors.table_name(kind, profile_id)
-        sql = there.pop(table, None)
-        if sql is None:
-            yield Finding("vector_table_missing", table, f"kind {kind} is indexed and has no {table}")
-            continue
-        metric = "l2" if profile.normalizes else "cosine"
-        if f"float[{profile.dimension}]" not in sql or f"distance_metric={metric}" not in sql:
-            yield Finding(
-                "vector_table_definition", table, f"{table} is not made for {profile}: {sql}"
-            )
-            continue
-        found.append((kind, profile))
-    for table in there:
-        yield Finding("vector_table_unknown", table, f"no indexed kind has the vector table {table}")
-
-
-def _ledger_and_table(db: apsw.Connection, kind: str, profile_id: int) -> Iterator[Finding]:
-    table = vectors.table_name(kind, profile_id)
-    rows = quote(table + "_rowids")
-    yield from Rule(
-        "ledger_without_vector",
-        "vector_ledger",
-        "chunk {chunk} has a ledger row and its vector is gone",
-        "SELECT c.chunk_key, c.chunk_id, n.logical_id, NULL FROM nodes AS n "
-        "JOIN chunks AS c USING (node_key) JOIN vector_ledger AS l "
-        "ON l.chunk_key = c.chunk_key AND l.profile_id = ? WHERE n.kind = ? "
-        "AND n.superseded_cursor IS NULL "
-        f"AND NOT EXISTS (SELECT 1 FROM {rows} AS r WHERE r.rowid = c.chunk_key)",
-    ).apply(db, (profile_id, kind))
-    yield from Rule(
-        "vector_without_ledger",
-        table,
-        "{detail} has a vector for the key {key}, and no live chunk of its kind says so",
-        "SELECT r.rowid, c.chunk_id, n.logical_id, ?3 "
-        f"FROM {rows} AS r LEFT JOIN vector_ledger AS l ON l.chunk_key = r.rowid "
-        "AND l.profile_id = ?1 LEFT JOIN chunks AS c ON c.chunk_key = r.rowid "
-        "LEFT JOIN nodes AS n ON n.node_key = c.node_key WHERE l.chunk_key IS NULL "
-        "OR n.kind IS NOT ?2",
-    ).apply(db, (profile_id, kind, table))
-
-
-def _vectors(
-    db: apsw.Connection, table: str, profile: Profile, progress: Callable[[int], None]
-) -> Iterator[Finding]:
-    """Reads sqlite-vec's own blocks: a row by its key would cost thirty times as much."""
-    assert profile.dimension is not None
-    placed = 0
-    for block, size, validity, rowids, blob in db.execute(
-        "SELECT b.chunk_id, b.size, b.validity, b.rowids, v.vectors "
-        f"FROM {quote(table + '_chunks')} AS b LEFT JOIN {quote(table + '_vector_chunks00')} AS v "
-        "ON v.rowid = b.chunk_id ORDER BY b.chunk_id"
-    ):
-        sound = (
-            len(validity) * 8 == size
-            and len(rowids) == 8 * size
-            and blob is not None
-            and len(blob) == 4 * profile.dimension * size
-        )
-        if not sound:
-            yield Finding(
-                "vector_block", table, f"block {block} of {table} does not have its sizes", block
-            )
-            continue
-        used = np.flatnonzero(np.unpackbits(np.frombuffer(validity, np.uint8), bitorder="little"))
-        chunk_keys = np.frombuffer(rowids, "<i8")[used]
-        rows = np.frombuffer(blob, "<f4").reshape(size, profile.dimension)[used]
-        placed += len(used)
-        yield from _misplaced(db, table, block, dict(zip(chunk_keys.tolist(), used.tolist(), strict=True)))
-        yield from _bad_values(db, table, profile, chunk_keys, rows)
-        progress(len(used))
-    entries = int(db.execute(f"SELECT count(*) FROM {quote(table + '_rowids')}").get)
-    if entries != placed:
-        yield Finding(
-            "vector_block", table, f"{table} has {entries} keys and {placed} vectors in its blocks"
-        )
-
-
-def _misplaced(
-    db: apsw.Connection, table: str, block: int, offset_of: Mapping[int, int]
-) -> Iterator[Finding]:
-    known = {
-        row[0]: (row[1], row[2])
-        for row in db.execute(
-            f"SELECT rowid, chunk_id, chunk_offset FROM {quote(table + '_rowids')} "
-            "WHERE rowid IN (SELECT value FROM carray(?))",
-            (keys.ints(offset_of),),
-        )
-    }
-    for key, offset in offset_of.items():
-        # A key that is not there at all shows in the totals, and where the ledger has it, there.
-        if known.get(key, (block, offset)) != (block, offset):
-            yield _of_chunk(
-                db,
-                "vector_block",
-                table,
-                "the vector of chunk {chunk} is not in the place where it is looked for",
-                key,
-            )
-
-
-def _bad_values(
-    db: apsw.Connection,
-    table: str,
-    profile: Profile,
-    chunk_keys: NDArray[np.int64],
-    rows: NDArray[np.float32],
-) -> Iterator[Finding]:
-    bad = set()
-    for n, _, _, detail in _native.pack_vectors(rows, profile.dimension).bad:
-        bad.add(n)
-        yield _of_chunk(
-            db,
-            "vector_values",
-            table,
-            f"the vector of chunk {{chunk}} cannot be compared: {detail}",
-            int(chunk_keys[n]),
-        )
-    if profile.normalizes:
-        lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-        for n in np.flatnonzero(~(np.abs(lengths - 1.0) <= NORM_TOLERANCE)).tolist():
-            if n not in bad:
-                yield _of_chunk(
-                    db,
-                    "vector_length",
-                    table,
-                    f"the vector of chunk {{chunk}} has the length {lengths[n]:.4g}, and its "
-                    "profile's have length 1",
-                    int(chunk_keys[n]),
-                )
+        return [
+            of_chunk(db, "chunk_text", "chunks", f"chunk {{chunk}} cannot be hashed: {error}", key)
+        ]

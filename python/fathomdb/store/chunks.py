@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import apsw
+
 from fathomdb.store import keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    import apsw
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +92,19 @@ def next_key(db: apsw.Connection) -> int:
 def insert(
     db: apsw.Connection,
     rows: Iterable[tuple[int, str, int, int, int | None, int | None, bytes, str]],
-) -> None:
-    """Adds rows: key, id, node key, ordinal, byte start and end, hash, text."""
-    db.executemany(f"INSERT INTO chunks ({_COLUMNS}, text) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+) -> bool:
+    """Adds rows: key, id, node key, ordinal, byte start and end, hash, text.
+
+    Returns False where an id is taken: some rows may be in then, and the request must be undone.
+    """
+    statement = f"INSERT INTO chunks ({_COLUMNS}, text) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    try:
+        db.executemany(statement, rows)
+    except apsw.ConstraintError as error:
+        if getattr(error, "extendedresult", None) != apsw.SQLITE_CONSTRAINT_UNIQUE:
+            raise
+        return False
+    return True
 
 
 def update(

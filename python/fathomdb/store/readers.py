@@ -7,7 +7,12 @@ import threading
 from typing import TYPE_CHECKING
 
 from fathomdb.errors import EngineClosedError
-from fathomdb.store.connection import open_reader, translating
+from fathomdb.store.connection import (
+    has_room_beside,
+    open_reader,
+    stands_alone,
+    translating,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +21,12 @@ if TYPE_CHECKING:
 
 
 class ReaderPool:
-    """At most ``size`` connections, opened as they are needed."""
+    """At most ``size`` connections, opened as they are needed.
+
+    In a folder that cannot be written there is no room for SQLite's shared memory; while no WAL is
+    there, the file alone is the whole database and is read as immutable. Such a connection serves
+    one snapshot, since an owner may come and change the file.
+    """
 
     def __init__(self, path: str, *, size: int, cache_mib: int) -> None:
         self._path = path
@@ -26,6 +36,7 @@ class ReaderPool:
         self._size = size
         self._in_use = 0
         self._closed = False
+        self._has_room = has_room_beside(path)
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[apsw.Connection]:
@@ -64,7 +75,11 @@ class ReaderPool:
                 return self._free.pop()
         try:
             with translating(self._path):
-                return open_reader(self._path, cache_mib=self._cache_mib)
+                return open_reader(
+                    self._path,
+                    cache_mib=self._cache_mib,
+                    immutable=not self._has_room and stands_alone(self._path),
+                )
         except BaseException:
             with self._room:
                 self._in_use -= 1
@@ -74,7 +89,7 @@ class ReaderPool:
     def _give_back(self, db: apsw.Connection) -> None:
         with self._room:
             self._in_use -= 1
-            if self._closed:
+            if self._closed or not self._has_room:
                 db.close()
             else:
                 self._free.append(db)

@@ -40,34 +40,32 @@ class ClaimedRow(NamedTuple):
 
 # --- enqueue --------------------------------------------------------------------------------------
 
-_UPSERT = (
-    "INSERT INTO vector_projection_work (chunk_key, profile_id, kind, canonical_hash, priority, "
-    "state, fence, enqueued_at_ms, due_at_ms) VALUES (?, ?, ?, ?, ?, 'pending', ?, ?, ?) "
-    "ON CONFLICT (chunk_key, profile_id) DO UPDATE SET kind = excluded.kind, "
-    "canonical_hash = excluded.canonical_hash, priority = excluded.priority, state = 'pending', "
-    "fence = excluded.fence, attempts = 0, enqueued_at_ms = excluded.enqueued_at_ms, "
-    "due_at_ms = excluded.due_at_ms, cause = NULL, last_error = NULL"
-)
-
 
 def enqueue(
     db: apsw.Connection,
-    rows: Iterable[tuple[int, int, str, bytes]],
+    kind: str,
+    profile_id: int,
+    chunk_keys: Iterable[int],
     *,
     priority: int,
     fence: int,
     now_ms: int,
 ) -> None:
-    """Owes a vector for (chunk_key, profile_id, kind, canonical_hash) rows.
+    """Owes a vector for the text that these chunks of a kind have now.
 
     A row that is already there, in whatever state, starts anew with the new hash.
     """
-    db.executemany(
-        _UPSERT,
-        (
-            (chunk_key, profile_id, kind, canonical_hash, priority, fence, now_ms, now_ms)
-            for chunk_key, profile_id, kind, canonical_hash in rows
-        ),
+    db.execute(
+        "INSERT INTO vector_projection_work (chunk_key, profile_id, kind, canonical_hash, "
+        "priority, state, fence, enqueued_at_ms, due_at_ms) "
+        "SELECT chunk_key, ?1, ?2, canonical_hash, ?3, 'pending', ?4, ?5, ?5 FROM chunks "
+        "WHERE chunk_key IN (SELECT value FROM carray(?6)) ORDER BY chunk_key "
+        "ON CONFLICT (chunk_key, profile_id) DO UPDATE SET kind = excluded.kind, "
+        "canonical_hash = excluded.canonical_hash, priority = excluded.priority, "
+        "state = 'pending', fence = excluded.fence, attempts = 0, "
+        "enqueued_at_ms = excluded.enqueued_at_ms, due_at_ms = excluded.due_at_ms, "
+        "cause = NULL, last_error = NULL",
+        (profile_id, kind, priority, fence, now_ms, keys.ints(chunk_keys)),
     )
 
 

@@ -9,9 +9,9 @@ use crate::sha256::{Message, digest, digest_all};
 
 pub use crate::sha256::{DIGEST_BYTES, Digest};
 
-/// Work below this many bytes stays on one thread: a thread costs about what hashing 50 KB does,
-/// and half of a batch twice that size already pays for it (`benches/bench_hash.py`).
-const BYTES_PER_THREAD: usize = 256 * 1024;
+/// A share smaller than this gets no thread of its own: to start one takes as long as it takes to
+/// hash about 200 KB (`benches/bench_hash.py`, one core against two).
+const BYTES_PER_THREAD: usize = 512 * 1024;
 
 /// SHA-256 of the id, one NUL byte, and the text.
 ///

@@ -7,7 +7,18 @@ use text_splitter::{ChunkConfig, TextSplitter};
 use crate::error::{Error, Result};
 
 /// What cut the text. It is stored with the data, since other rules would cut otherwise.
-pub const SPLITTER_VERSION: &str = "text-splitter/0.29.3 lossless-1";
+pub const SPLITTER_VERSION: &str = "text-splitter/0.29.3 lossless-2";
+
+/// How many bytes the splitter sees at once, for each character of a piece: at least four pieces,
+/// since a character has four bytes at most.
+///
+/// From the start of every piece it looks for the end of the sentence, to the end of all it sees
+/// where there is none, and it sorts all the lines it sees; so it is linear only while what it
+/// sees is a fixed number of pieces.
+const WINDOW_BYTES_PER_CHAR: usize = 16;
+
+/// Enough to see where a word or a sentence ends, however short the pieces are.
+const MIN_WINDOW_BYTES: usize = 128;
 
 /// Byte ranges of the pieces of `text`: at most `chunk_chars` characters each, cut at the highest
 /// of paragraph, line, sentence, word that fits.
@@ -26,26 +37,118 @@ pub fn split(text: &str, chunk_chars: usize) -> Result<Vec<Range<usize>>> {
         return Ok(Vec::from_iter((!text.is_empty()).then_some(0..text.len())));
     }
     let splitter = TextSplitter::new(ChunkConfig::new(chunk_chars).with_trim(false));
-    let mut pieces: Vec<Range<usize>> = Vec::new();
-    let mut all_blank = true;
-    for (start, piece) in splitter.chunk_indices(text) {
-        let (blank, end) = (is_blank(piece), start + piece.len());
-        match pieces.last_mut() {
-            Some(last) if blank || all_blank => last.end = end,
-            _ => {
-                // From the end before, not from `start`: lossless by construction.
-                let start = pieces.last().map_or(0, |last| last.end);
-                pieces.push(start..end);
-            }
-        }
-        all_blank &= blank;
-    }
-    if let Some(last) = pieces.last_mut() {
-        last.end = text.len();
-    }
-    Ok(pieces)
+    Ok(split_in_windows(text, chunk_chars, |window, starts| {
+        starts.extend(splitter.chunk_indices(window).map(|(start, _)| start));
+    }))
 }
 
-fn is_blank(piece: &str) -> bool {
-    piece.chars().all(char::is_whitespace)
+/// `find_starts` adds the offsets at which the pieces of a window start, the first one included.
+fn split_in_windows(
+    text: &str,
+    chunk_chars: usize,
+    mut find_starts: impl FnMut(&str, &mut Vec<usize>),
+) -> Vec<Range<usize>> {
+    let window_bytes = chunk_chars
+        .saturating_mul(WINDOW_BYTES_PER_CHAR)
+        .max(MIN_WINDOW_BYTES);
+    let (mut pieces, mut starts, mut start) = (Pieces::default(), Vec::new(), 0_usize);
+    while start < text.len() {
+        let first = start;
+        let last = floor_char_boundary(text, first.saturating_add(window_bytes));
+        starts.clear();
+        find_starts(&text[first..last], &mut starts);
+        starts.push(last - first);
+        // Where a piece ends may depend on what follows it. So the last quarter of a window, which
+        // has room for one piece, is only looked at: the next window starts with the piece that
+        // reaches into it, and no text is cut for the sake of a window.
+        let decided = if last == text.len() {
+            window_bytes
+        } else {
+            window_bytes / 4 * 3
+        };
+        for cut in starts[1..].iter().take_while(|&&cut| cut <= decided) {
+            pieces.push(text, start..first + cut);
+            start = first + cut;
+        }
+    }
+    pieces.ranges
+}
+
+/// Pieces that say something.
+#[derive(Default)]
+struct Pieces {
+    ranges: Vec<Range<usize>>,
+    said: bool,
+}
+
+impl Pieces {
+    fn push(&mut self, text: &str, range: Range<usize>) {
+        let blank = text[range.clone()].chars().all(char::is_whitespace);
+        match self.ranges.last_mut() {
+            Some(last) if blank || !self.said => last.end = range.end,
+            _ => self.ranges.push(range),
+        }
+        self.said |= !blank;
+    }
+}
+
+fn floor_char_boundary(text: &str, at: usize) -> usize {
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROSE: &str = "A text is written once. It is read often, and cut by whoever reads it! \
+        Nobody (not even Mr. Smith) minds 3.14 of them.\n日本語の文章です。もう一つの文。\n\n\
+        Then one-line-files-without-any-space-come-along-and-are-cut-too. ภาษาไทย no less.\r\n";
+
+    fn splitter(chunk_chars: usize) -> TextSplitter<text_splitter::Characters> {
+        TextSplitter::new(ChunkConfig::new(chunk_chars).with_trim(false))
+    }
+
+    #[test]
+    fn the_splitter_is_shown_a_bounded_part_of_the_text_and_no_byte_often() {
+        let unbroken = "x".repeat(40_000);
+        let blank = " ".repeat(20_000) + "x" + &" ".repeat(20_000);
+        let wide = "😀".repeat(10_000);
+        for text in [
+            &unbroken,
+            &blank,
+            &wide,
+            &PROSE.repeat(150),
+            &"\n".repeat(40_000),
+        ] {
+            for chunk_chars in [1, 7, 8, 9, 100, 1000] {
+                let (splitter, mut calls, mut shown) = (splitter(chunk_chars), 0, 0);
+                let pieces = split_in_windows(text, chunk_chars, |window, starts| {
+                    assert!(window.len() <= 128.max(16 * chunk_chars));
+                    (calls, shown) = (calls + 1, shown + window.len());
+                    starts.extend(splitter.chunk_indices(window).map(|(start, _)| start));
+                });
+                assert_eq!(pieces, split(text, chunk_chars).unwrap());
+                assert!(
+                    shown <= 2 * text.len(),
+                    "{shown} bytes shown in {calls} windows"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_cut_for_the_sake_of_a_window() {
+        let text = PROSE.repeat(60);
+        for chunk_chars in (5..200).step_by(5) {
+            let mut whole = Pieces::default();
+            for (start, piece) in splitter(chunk_chars).chunk_indices(&text) {
+                whole.push(&text, start..start + piece.len());
+            }
+            assert_eq!(split(&text, chunk_chars).unwrap(), whole.ranges);
+        }
+    }
 }

@@ -69,8 +69,10 @@ fn hashes_are_the_golden_ones_alone_and_in_a_batch() {
 
 #[test]
 fn a_batch_spread_over_threads_keeps_its_order() {
-    // Very unequal lengths, so that shares end inside, before and after a long text.
-    let texts: Vec<String> = (0..400).map(|n| "x".repeat(n * n % 9000)).collect();
+    // Very unequal lengths, so that shares end inside, before and after a long text, and lengths
+    // around the limit to which messages share the CPU two by two.
+    let lengths = (0..390).map(|n| n * n % 9000).chain(65_520..65_530);
+    let texts: Vec<String> = lengths.map(|length| "x".repeat(length)).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let ids: Vec<String> = (0..400).map(|n| format!("doc#{n}")).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();

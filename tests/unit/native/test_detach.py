@@ -30,7 +30,6 @@ TEXT = "x" * 1_000_000
 IDS, TEXTS = ["id"] * 100, [TEXT] * 100
 ROW = np.ones(1024, dtype=np.float32)
 COUNT = 16_384
-SENTENCES = "Cut this text. Into many pieces! " * 3000
 
 BIG = {
     "canonical_chunk_hash": lambda: canonical_chunk_hash("id", TEXT * 50),
@@ -41,7 +40,7 @@ BIG = {
     "pack_vectors, rows": lambda: pack_vectors([ROW] * COUNT, 1024, normalize=True),
     "pack_vectors, lists": lambda: pack_vectors([ROW.tolist()] * COUNT, 1024, normalize=True),
     "unpack_vectors": lambda: unpack_vectors([ROW.tobytes()] * COUNT, 1024),
-    "split_text": lambda: split_text(SENTENCES, 100),
+    "split_text": lambda: split_text(TEXT[:200_000], 1000),
 }
 SMALL = {
     "canonical_chunk_hash": lambda: canonical_chunk_hash("id", "text"),
@@ -59,7 +58,7 @@ def _no_forced_switches() -> Iterator[None]:
     sys.setswitchinterval(interval)
 
 
-def order_of_events(kernel: Callable[[], object]) -> list[str]:
+def order_of_events(kernel: Callable[[], object], *, calls: int) -> list[str]:
     events: list[str] = []
     started, go = threading.Event(), threading.Event()
 
@@ -72,7 +71,10 @@ def order_of_events(kernel: Callable[[], object]) -> list[str]:
     thread.start()
     started.wait()
     go.set()
-    kernel()
+    for _ in range(calls):
+        kernel()
+        if events:
+            break
     events.append("kernel returned")
     thread.join()
     return events
@@ -80,12 +82,14 @@ def order_of_events(kernel: Callable[[], object]) -> list[str]:
 
 @pytest.mark.parametrize("kernel", BIG.values(), ids=BIG.keys())
 def test_another_thread_runs_while_a_kernel_works(kernel: Callable[[], object]) -> None:
-    assert order_of_events(kernel) == ["other thread ran", "kernel returned"]
+    # A busy machine may need more than one call to wake the other thread up; without a release
+    # no number of calls is enough.
+    assert order_of_events(kernel, calls=20) == ["other thread ran", "kernel returned"]
 
 
 @pytest.mark.parametrize("kernel", SMALL.values(), ids=SMALL.keys())
 def test_a_small_batch_keeps_the_gil(kernel: Callable[[], object]) -> None:
-    assert order_of_events(kernel) == ["kernel returned", "other thread ran"]
+    assert order_of_events(kernel, calls=20) == ["kernel returned", "other thread ran"]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])

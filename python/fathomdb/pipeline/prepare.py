@@ -1,0 +1,227 @@
+"""Stage 0, prepare: check, split and hash nodes on the caller's thread, before anything is stored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from fathomdb import _native
+from fathomdb.errors import InvalidInputError
+from fathomdb.records import Chunk, Node
+
+MAX_ID_BYTES = 1024
+"""An id is a key of two indexes; longer ones are a mistake more often than a wish."""
+MAX_PROPERTY_DEPTH = 200
+"""Levels of nested properties; SQLite's JSON functions refuse more than 1,000."""
+
+
+class PreparedChunk(NamedTuple):
+    """A chunk that was checked and hashed."""
+
+    chunk_id: str
+    text: str
+    byte_start: int | None
+    byte_end: int | None
+    canonical_hash: bytes
+
+
+@dataclass(slots=True)
+class PreparedNode:
+    """A node that was checked; ``chunks`` None leaves the chunks as they are (a patch)."""
+
+    kind: str
+    node_id: str
+    properties: str | None
+    source_ref: str | None
+    split: bool
+    chunks: list[PreparedChunk] | None
+
+
+def prepare(written: Iterable[Node], chunk_chars: Callable[[str], int]) -> list[PreparedNode]:
+    """Checks, splits and hashes nodes; ``chunk_chars`` says how a kind's text is cut.
+
+    Raises:
+        InvalidInputError: Anything about any of the nodes is wrong; the message names it.
+    """
+    prepared: list[PreparedNode] = []
+    pieces: list[tuple[PreparedNode, str, str, int | None, int | None]] = []
+    seen: set[str] = set()
+    for node in written:
+        if not isinstance(node, Node):
+            raise InvalidInputError(
+                f"write takes Node objects, got {type(node).__name__}: {_short(node)}"
+            )
+        check_name("kind", node.kind)
+        check_name("node_id", node.node_id)
+        if node.node_id in seen:
+            raise InvalidInputError(
+                f"node_id {node.node_id!r} is in the request twice; keep one of them"
+            )
+        seen.add(node.node_id)
+        if node.source_ref is not None:
+            check_name("source_ref", node.source_ref)
+        item = PreparedNode(
+            node.kind,
+            node.node_id,
+            encode_properties(node.properties, node.node_id),
+            node.source_ref,
+            node.chunks is None and node.text is not None,
+            [],
+        )
+        prepared.append(item)
+        if node.chunks is not None:
+            if node.text is not None:
+                raise InvalidInputError(
+                    f"node {node.node_id!r} has both text and chunks; give one of them"
+                )
+            pieces.extend((item, *given) for given in _given_chunks(node))
+        elif node.text is not None:
+            _check_text(node.text, node.node_id)
+            pieces.extend(
+                (item, f"{node.node_id}#{ordinal}", text, start, end)
+                for ordinal, (start, end, text) in enumerate(
+                    _split(node.text, chunk_chars(node.kind))
+                )
+            )
+    hashes = _native.canonical_chunk_hashes(
+        [piece[1] for piece in pieces], [piece[2] for piece in pieces]
+    )
+    taken: dict[str, str] = {}
+    for (item, chunk_id, text, start, end), canonical_hash in zip(pieces, hashes, strict=True):
+        owner = taken.setdefault(chunk_id, item.node_id)
+        assert item.chunks is not None
+        if owner != item.node_id:
+            raise InvalidInputError(
+                f"chunk_id {chunk_id!r} is used by the nodes {owner!r} and {item.node_id!r}; "
+                "chunk ids are unique among live chunks"
+            )
+        item.chunks.append(PreparedChunk(chunk_id, text, start, end, canonical_hash))
+    return prepared
+
+
+def _split(text: str, chunk_chars: int) -> Sequence[tuple[int, int, str]]:
+    if len(text) <= chunk_chars:  # the splitter would say the same
+        return ((0, len(text) if text.isascii() else len(text.encode()), text),)
+    return _native.split_text(text, chunk_chars)
+
+
+def _given_chunks(node: Node) -> Iterable[tuple[str, str, int | None, int | None]]:
+    seen: set[str] = set()
+    if not isinstance(node.chunks, Iterable) or isinstance(node.chunks, (str, bytes)):
+        raise InvalidInputError(
+            f"chunks of node {node.node_id!r} must be an iterable of Chunk or str, "
+            f"got {_short(node.chunks)}"
+        )
+    for ordinal, given in enumerate(node.chunks):
+        chunk = Chunk(given) if isinstance(given, str) else given
+        if not isinstance(chunk, Chunk):
+            raise InvalidInputError(
+                f"chunk {ordinal} of node {node.node_id!r} must be a Chunk or str, "
+                f"got {type(given).__name__}: {_short(given)}"
+            )
+        chunk_id = f"{node.node_id}#{ordinal}" if chunk.chunk_id is None else chunk.chunk_id
+        check_name("chunk_id", chunk_id, limit=MAX_ID_BYTES + 24)
+        if chunk_id in seen:
+            raise InvalidInputError(
+                f"chunk_id {chunk_id!r} is twice among the chunks of node {node.node_id!r}"
+            )
+        seen.add(chunk_id)
+        _check_text(chunk.text, f"{node.node_id}, chunk {ordinal}")
+        yield chunk_id, chunk.text, None, None
+
+
+def check_name(what: str, value: object, limit: int = MAX_ID_BYTES) -> None:
+    """Refuses what cannot be an id, a kind or a source_ref."""
+    if not isinstance(value, str):
+        raise InvalidInputError(f"{what} must be a string, got {type(value).__name__}: {value!r}")
+    if not value:
+        raise InvalidInputError(f"{what} must not be empty")
+    if "\0" in value:
+        raise InvalidInputError(f"{what} must not contain a NUL character, got {_short(value)}")
+    size = len(value) if value.isascii() else len(_utf8(what, value))
+    if size > limit:
+        raise InvalidInputError(
+            f"{what} must be at most {limit} bytes of UTF-8, got {size}: {_short(value)}"
+        )
+
+
+def _check_text(text: object, where: str) -> None:
+    if not isinstance(text, str):
+        raise InvalidInputError(
+            f"text of node {where!r} must be a string, got {type(text).__name__}: {_short(text)}"
+        )
+    if not text or text.isspace():
+        raise InvalidInputError(
+            f"text of node {where!r} is empty or only white space; leave it None for a record "
+            "without text"
+        )
+    if not text.isascii():
+        _utf8(f"text of node {where!r}", text)
+
+
+def _utf8(what: str, value: str) -> bytes:
+    try:
+        return value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(
+            f"{what} has a lone surrogate at character {error.start} "
+            f"({value[error.start]!r}), which has no UTF-8; decode the source with "
+            "errors='replace' or drop it"
+        ) from None
+
+
+def encode_properties(properties: Mapping[str, Any] | None, node_id: str) -> str | None:
+    """Properties as JSON text; refuses what JSON cannot say."""
+    if properties is None:
+        return None
+    if not isinstance(properties, Mapping):
+        raise InvalidInputError(
+            f"properties of node {node_id!r} must be a mapping, got "
+            f"{type(properties).__name__}: {_short(properties)}"
+        )
+    _check_nested(properties, node_id, 1)
+    try:
+        text = json.dumps(
+            properties if isinstance(properties, dict) else dict(properties),
+            ensure_ascii=False,
+            allow_nan=False,
+            separators=(",", ":"),
+        )
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInputError(
+            f"properties of node {node_id!r} are not JSON: {error}; got {_short(properties)}"
+        ) from None
+    _utf8(f"properties of node {node_id!r}", text)
+    return text
+
+
+def _check_nested(value: Any, node_id: str, depth: int) -> None:
+    # Bounded, so that a value that contains itself is found, and SQLite's own bound is never met.
+    if depth > MAX_PROPERTY_DEPTH:
+        raise InvalidInputError(
+            f"properties of node {node_id!r} are nested more than {MAX_PROPERTY_DEPTH} levels "
+            "deep, or contain themselves"
+        )
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            # json.dumps would turn the keys 1, True and None into strings without a word.
+            if not isinstance(key, str):
+                raise InvalidInputError(
+                    f"properties of node {node_id!r} are not JSON: the key {key!r} is not a string"
+                )
+            if isinstance(item, (Mapping, list, tuple)):
+                _check_nested(item, node_id, depth + 1)
+    else:
+        for item in value:
+            if isinstance(item, (Mapping, list, tuple)):
+                _check_nested(item, node_id, depth + 1)
+
+
+def _short(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of more digits than Python prints
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,178 @@
+"""Audit of the vectors: tables, ledger, and every number of every vector, in sqlite-vec's blocks.
+
+A part of ``store/audit.py``. It reads vec0's shadow tables, which sqlite-vec documents and keeps
+readable for older files: a vector by its key would cost thirty times as much.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fathomdb import _native
+from fathomdb.store import indexes, keys, profiles, vectors
+from fathomdb.store.connection import quote
+from fathomdb.store.findings import Finding, Rule, of_chunk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    import apsw
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from fathomdb.store.profiles import Profile
+
+NORM_TOLERANCE = 1e-3
+"""How far a normalized vector may be from length 1: far above what rounding to f32 does."""
+
+
+def tables(db: apsw.Connection, found: list[tuple[str, Profile]]) -> Iterator[Finding]:
+    """Says which tables are missing, wrong or unknown; those that can be read go to ``found``."""
+    there: dict[str, str] = dict(
+        db.execute(
+            "SELECT name, sql FROM sqlite_master WHERE sql LIKE 'CREATE VIRTUAL%USING vec0%'"
+        )
+    )
+    for schema in indexes.every(db):
+        if not schema.enabled or schema.profile_id is None:
+            continue
+        kind, profile = schema.kind, profiles.get(db, schema.profile_id)
+        if profile.dimension is None:
+            continue  # there is no table before the first batch tells it
+        table = vectors.table_name(kind, profile.profile_id)
+        sql = there.pop(table, None)
+        if sql is None:
+            yield Finding(
+                "vector_table_missing", table, f"kind {kind} is indexed and has no {table}"
+            )
+            continue
+        metric = "l2" if profile.normalizes else "cosine"
+        if f"float[{profile.dimension}]" not in sql or f"distance_metric={metric}" not in sql:
+            yield Finding(
+                "vector_table_definition", table, f"{table} is not made for {profile}: {sql}"
+            )
+            continue
+        found.append((kind, profile))
+    for table in there:
+        yield Finding(
+            "vector_table_unknown", table, f"no indexed kind has the vector table {table}"
+        )
+
+
+def ledger(db: apsw.Connection, kind: str, profile_id: int) -> Iterator[Finding]:
+    """Ledger rows without a vector, and vectors without a ledger row of a live chunk."""
+    table = vectors.table_name(kind, profile_id)
+    rows = quote(table + "_rowids")
+    yield from Rule(
+        "ledger_without_vector",
+        "vector_ledger",
+        "chunk {chunk} has a ledger row and its vector is gone",
+        "SELECT c.chunk_key, c.chunk_id, n.logical_id, NULL FROM nodes AS n "
+        "JOIN chunks AS c USING (node_key) JOIN vector_ledger AS l "
+        "ON l.chunk_key = c.chunk_key AND l.profile_id = ? WHERE n.kind = ? "
+        "AND n.superseded_cursor IS NULL "
+        f"AND NOT EXISTS (SELECT 1 FROM {rows} AS r WHERE r.rowid = c.chunk_key)",
+    ).apply(db, (profile_id, kind))
+    yield from Rule(
+        "vector_without_ledger",
+        table,
+        "{detail} has a vector for the key {key}, and no live chunk of its kind says so",
+        "SELECT r.rowid, c.chunk_id, n.logical_id, ?3 "
+        f"FROM {rows} AS r LEFT JOIN vector_ledger AS l ON l.chunk_key = r.rowid "
+        "AND l.profile_id = ?1 LEFT JOIN chunks AS c ON c.chunk_key = r.rowid "
+        "LEFT JOIN nodes AS n ON n.node_key = c.node_key WHERE l.chunk_key IS NULL "
+        "OR n.kind IS NOT ?2",
+    ).apply(db, (profile_id, kind, table))
+
+
+def values(
+    db: apsw.Connection, table: str, profile: Profile, progress: Callable[[int], None]
+) -> Iterator[Finding]:
+    """Reads sqlite-vec's own blocks: a row by its key would cost thirty times as much."""
+    assert profile.dimension is not None
+    placed = 0
+    blocks: Any = db.execute(
+        "SELECT b.chunk_id, b.size, b.validity, b.rowids, v.vectors "
+        f"FROM {quote(table + '_chunks')} AS b LEFT JOIN {quote(table + '_vector_chunks00')} AS v "
+        "ON v.rowid = b.chunk_id ORDER BY b.chunk_id"
+    )
+    for block, size, validity, rowids, blob in blocks:
+        sound = (
+            len(validity) * 8 == size
+            and len(rowids) == 8 * size
+            and blob is not None
+            and len(blob) == 4 * profile.dimension * size
+        )
+        if not sound:
+            yield Finding(
+                "vector_block", table, f"block {block} of {table} does not have its sizes", block
+            )
+            continue
+        used = np.flatnonzero(np.unpackbits(np.frombuffer(validity, np.uint8), bitorder="little"))
+        chunk_keys = np.frombuffer(rowids, "<i8")[used]
+        rows = np.frombuffer(blob, "<f4").reshape(size, profile.dimension)[used]
+        placed += len(used)
+        yield from _misplaced(
+            db, table, block, dict(zip(chunk_keys.tolist(), used.tolist(), strict=True))
+        )
+        yield from _bad_values(db, table, profile, chunk_keys, rows)
+        progress(len(used))
+    entries = int(db.execute(f"SELECT count(*) FROM {quote(table + '_rowids')}").get)
+    if entries != placed:
+        yield Finding(
+            "vector_block", table, f"{table} has {entries} keys and {placed} vectors in its blocks"
+        )
+
+
+def _misplaced(
+    db: apsw.Connection, table: str, block: int, offset_of: Mapping[int, int]
+) -> Iterator[Finding]:
+    known = {
+        row[0]: (row[1], row[2])
+        for row in db.execute(
+            f"SELECT rowid, chunk_id, chunk_offset FROM {quote(table + '_rowids')} "
+            "WHERE rowid IN (SELECT value FROM carray(?))",
+            (keys.ints(offset_of),),
+        )
+    }
+    for key, offset in offset_of.items():
+        # A key that is not there at all shows in the totals, and where the ledger has it, there.
+        if known.get(key, (block, offset)) != (block, offset):
+            yield of_chunk(
+                db,
+                "vector_block",
+                table,
+                "the vector of chunk {chunk} is not in the place where it is looked for",
+                key,
+            )
+
+
+def _bad_values(
+    db: apsw.Connection,
+    table: str,
+    profile: Profile,
+    chunk_keys: NDArray[np.int64],
+    rows: NDArray[np.float32],
+) -> Iterator[Finding]:
+    bad = set()
+    for n, _, _, detail in _native.pack_vectors(rows, profile.dimension).bad:
+        bad.add(n)
+        yield of_chunk(
+            db,
+            "vector_values",
+            table,
+            f"the vector of chunk {{chunk}} cannot be compared: {detail}",
+            int(chunk_keys[n]),
+        )
+    if profile.normalizes:
+        lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+        for n in np.flatnonzero(~(np.abs(lengths - 1.0) <= NORM_TOLERANCE)).tolist():
+            if n not in bad:
+                yield of_chunk(
+                    db,
+                    "vector_length",
+                    table,
+                    f"the vector of chunk {{chunk}} has the length {lengths[n]:.4g}, and its "
+                    "profile's have length 1",
+                    int(chunk_keys[n]),
+                )

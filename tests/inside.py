@@ -1,0 +1,140 @@
+"""What is really in the file: read row by row through a snapshot, past the engine's own answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import oracle
+from fathomdb.store import vectors as vector_tables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    import fathomdb
+    from fathomdb.embedders.protocol import Embedder
+    from fathomdb.store.connection import Connection
+    from fathomdb.store.transaction import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class WorkRow:
+    chunk_id: str
+    kind: str
+    state: str
+    priority: int
+    attempts: int
+    fence: int
+    canonical_hash: bytes
+    cause: str | None
+    last_error: str | None
+
+
+def snapshot(db: fathomdb.Engine):
+    return db._runtime.snapshot()
+
+
+def in_writer(db: fathomdb.Engine, operation: Callable[[Transaction], object]) -> object:
+    """Runs an operation in a transaction of the engine's own writer."""
+    return db._runtime.write(operation)
+
+
+def work(db: fathomdb.Engine) -> dict[str, WorkRow]:
+    """The whole queue, by chunk id."""
+    with snapshot(db) as connection:
+        rows = connection.execute(
+            "SELECT c.chunk_id, w.kind, w.state, w.priority, w.attempts, w.fence, "
+            "w.canonical_hash, w.cause, w.last_error "
+            "FROM vector_projection_work AS w LEFT JOIN chunks AS c USING (chunk_key)"
+        )
+        return {row[0]: WorkRow(*row) for row in rows}
+
+
+def blobs(db: fathomdb.Engine) -> dict[str, tuple[bytes, bytes]]:
+    """(canonical hash, f32 blob) of every stored vector, by chunk id: no ids, no times.
+
+    Two files that hold the same are equal here, whatever happened to them on the way.
+    """
+    with snapshot(db) as connection:
+        return {
+            chunk_id: (canonical_hash, blob)
+            for chunk_id, canonical_hash, blob in _stored(connection)
+        }
+
+
+def vectors(db: fathomdb.Engine) -> dict[str, NDArray[np.float32]]:
+    """Every stored vector by chunk id."""
+    return {key: np.frombuffer(blob, dtype="<f4") for key, (_, blob) in blobs(db).items()}
+
+
+def _stored(connection: Connection) -> list[tuple[str, bytes, bytes]]:
+    profile = connection.execute(
+        "SELECT profile_id FROM vector_embedding_profiles WHERE state = 'active'"
+    ).fetchone()
+    tables = {
+        row[0]
+        for row in connection.execute(
+            "SELECT name FROM sqlite_master WHERE sql LIKE '%USING vec0%'"
+        )
+    }
+    found = []
+    for (kind,) in connection.execute("SELECT kind FROM kinds").fetchall():
+        name = vector_tables.table_name(kind, profile[0]) if profile else ""
+        if name not in tables:
+            continue
+        tables.discard(name)
+        for key, blob in connection.execute(f'SELECT chunk_key, embedding FROM "{name}"'):
+            row = connection.execute(
+                "SELECT c.chunk_id, l.canonical_hash, n.kind FROM chunks AS c "
+                "JOIN nodes AS n USING (node_key) JOIN vector_ledger AS l USING (chunk_key) "
+                "WHERE chunk_key = ? AND l.profile_id = ?",
+                (key, profile[0]),
+            ).fetchone()
+            assert row is not None, f"{name} has a vector of no live chunk: key {key}"
+            chunk_id, canonical_hash, of_kind = row
+            assert of_kind == kind, f"the vector of {chunk_id} is in the table of {kind}"
+            found.append((chunk_id, canonical_hash, bytes(blob)))
+    assert not tables, f"vector tables of no kind under the active profile: {tables}"
+    return found
+
+
+def check(db: fathomdb.Engine, embedder: Embedder) -> None:
+    """The invariants of one file: a vector of its own text, or work, for every indexed chunk."""
+    stored = blobs(db)
+    owed = work(db)
+    with snapshot(db) as connection:
+        assert connection.execute("SELECT count(*) FROM vector_ledger").get == len(stored)
+        live = connection.execute(
+            "SELECT c.chunk_id, c.text, c.canonical_hash, coalesce(s.enabled, 0) FROM chunks AS c "
+            "JOIN nodes AS n USING (node_key) LEFT JOIN vector_index_schemas AS s "
+            "ON s.kind = n.kind"
+        ).fetchall()
+    for chunk_id, text, canonical_hash, indexed in live:
+        assert canonical_hash == oracle.canonical_hash(chunk_id, text)
+        if chunk_id in stored:
+            assert indexed, f"{chunk_id} has a vector and its kind has no index"
+            ledger, blob = stored[chunk_id]
+            assert ledger == canonical_hash, f"the vector of {chunk_id} is of another text"
+            expected = np.asarray(embedder.batch_embed([text]), dtype=np.float64)[0]
+            expected /= np.linalg.norm(expected)
+            np.testing.assert_allclose(
+                np.frombuffer(blob, dtype="<f4"), expected, atol=1e-6, err_msg=chunk_id
+            )
+        elif indexed:
+            assert chunk_id in owed, f"{chunk_id} has neither a vector nor work"
+        if chunk_id in owed:
+            assert owed[chunk_id].canonical_hash == canonical_hash
+    assert set(owed) <= {row[0] for row in live}
+
+
+def adds_up(report: object) -> bool:
+    """Claimed rows are the sum of what became of them."""
+    parts = ("incremental_processed", "backfill_processed", "failed", "discarded_stale", "reverted")
+    return (
+        report.claimed == sum(getattr(report, part) for part in parts)
+        and sum(report.discard_reasons.values()) == report.discarded_stale
+    )
