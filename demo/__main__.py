@@ -1,6 +1,6 @@
 """``make demo``: ingest 2,013 tool descriptions, ask for tools, measure what is found.
 
-Run from the root of the repository: ``python -m demo [--db FOLDER] [--svg FILE]``.
+Run from the root of the repository: ``python -m demo [--db FOLDER] [--embedder SPEC] [--svg FILE]``.
 """
 
 from __future__ import annotations
@@ -13,14 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from rich import box
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 import fathomdb
@@ -28,9 +24,9 @@ from demo import corpus, measure
 from demo.measure import quality, quantile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from demo.corpus import Corpus, Document, Query
+    from demo.corpus import Corpus, Query
     from demo.measure import Quality
 
 Mode = Literal["text", "semantic", "hybrid"]
@@ -48,6 +44,7 @@ ASKED = (
     "Convert 150 Euros to Canadian dollars.",
 )
 SHOWN_HITS = 3
+WRITE_BATCH = 128
 FRESH_WRITES = 200
 PROJECTION_TIMEOUT_SECONDS = 300.0
 SVG_WIDTH = 100
@@ -74,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     live = Console(stderr=True)
     report = Console(record=options.svg is not None, width=SVG_WIDTH if options.svg else None)
     try:
-        _run(options.db, live, report)
+        _run(options.db, options.embedder, live, report)
     except (corpus.CorpusError, DemoError, fathomdb.FathomError) as error:
         live.print(f"[bold red]error:[/] {error}", highlight=False)
         return 1
@@ -93,27 +90,39 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="where the database goes; made anew (default: %(default)s)",
     )
+    parser.add_argument(
+        "--embedder",
+        default="static",
+        metavar="SPEC",
+        help="a plugin's name, or name:model, such as onnx:FOLDER (default: %(default)s)",
+    )
     parser.add_argument("--svg", type=Path, metavar="FILE", help="save the output as a picture")
     return parser
 
 
-def _run(folder: Path, live: Console, report: Console) -> None:
+def _run(folder: Path, embedder: str, live: Console, report: Console) -> None:
     tools = corpus.load(WHEEL)
     path = _fresh_database(folder)
     report.print(
-        f"[bold]FathomDB[/]  {len(tools.documents):,} tool descriptions and "
-        f"{len(tools.queries):,} user requests, read from bfcl-eval (Apache-2.0)\n"
+        f"[bold]FathomDB {fathomdb.__version__}[/]  {len(tools.documents):,} tool descriptions, "
+        f"{len(tools.queries):,} user requests (bfcl-eval, Apache-2.0)\n",
+        highlight=False,
     )
-    with fathomdb.open(path, embedder="static") as db:
+    with fathomdb.open(path, embedder=embedder) as db:
         ingested = _ingest(db, tools, live, report)
         relevant = {query.text: frozenset(query.relevant) for query in tools.queries}
         for text in ASKED:
+            report.print(f'[bold]"{text}"[/]', highlight=False)
             report.print(_hits_table(db, text, relevant[text]))
         found = {mode: _quality(db, tools.queries, mode, live) for mode in MODES}
-        report.print(_quality_table(found, len(tools.queries)))
+        report.print(f"[bold]The right tools found, over {len(tools.queries):,} requests[/]")
+        report.print(_quality_table(found))
         delays = _freshness(db, tools.queries[:FRESH_WRITES], live)
+        report.print("[bold]Rates and freshness[/]")
         report.print(_rates_table(ingested, delays))
-    report.print(f'Go on:  fathomdb search "weather tomorrow" --db {path}', highlight=False)
+    command = Path(sys.executable).with_name("fathomdb")
+    shown = command.relative_to(Path.cwd()) if command.is_relative_to(Path.cwd()) else "fathomdb"
+    report.print(f"Go on:  {shown} search weather tomorrow --db {path}", highlight=False)
 
 
 def _fresh_database(folder: Path) -> Path:
@@ -135,7 +144,7 @@ def _progress(live: Console) -> Progress:
         TextColumn("{task.description:<11}"),
         BarColumn(bar_width=40),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
+        TextColumn("{task.elapsed:.1f} s"),
         console=live,
         transient=True,
     )
@@ -146,14 +155,18 @@ def _ingest(db: fathomdb.Engine, tools: Corpus, live: Console, report: Console) 
     writing = progress.add_task("writing", total=len(tools.documents))
     projecting = progress.add_task("projecting", total=None)
 
-    def records() -> Iterator[dict[str, object]]:
-        for record in map(_record, tools.documents):
-            yield record
-            progress.advance(writing)
+    def on_batch(sofar: fathomdb.IngestProgress) -> None:
+        progress.update(writing, completed=sofar.records)
 
     started = time.perf_counter()
     with progress:
-        written = db.ingest(records(), kind=TOOL, id="key", text="text")
+        written = db.ingest(
+            map(asdict, tools.documents),
+            kind=TOOL,
+            id="key",
+            batch_size=WRITE_BATCH,
+            progress=on_batch,
+        )
         write_seconds = time.perf_counter() - started
         progress.update(projecting, total=written.chunks)
         deadline = started + PROJECTION_TIMEOUT_SECONDS
@@ -169,10 +182,6 @@ def _ingest(db: fathomdb.Engine, tools: Corpus, live: Console, report: Console) 
     return Ingested(len(tools.documents), written.chunks, write_seconds, total_seconds)
 
 
-def _record(document: Document) -> dict[str, object]:
-    return asdict(document)
-
-
 def _waiting(db: fathomdb.Engine) -> int:
     """Chunks of tools that have no vector yet.
 
@@ -186,19 +195,20 @@ def _waiting(db: fathomdb.Engine) -> int:
 
 
 def _hits_table(db: fathomdb.Engine, text: str, relevant: frozenset[str]) -> Table:
-    table = Table(title=f'"{text}"', title_justify="left", title_style="bold", expand=True)
-    table.add_column("")
-    table.add_column("tool", no_wrap=True)
-    table.add_column("description", no_wrap=True, overflow="ellipsis", ratio=1)
-    table.add_column("found by", no_wrap=True)
-    table.add_column("score", justify="right")
+    table = Table(box=box.SIMPLE, show_header=False, padding=(0, 1), expand=True)
+    table.add_column(width=1, style="bold green")  # the right ones
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True, style="cyan")
+    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column(no_wrap=True, style="dim")
     for hit in db.search(text, kind=TOOL, limit=SHOWN_HITS):
+        tool = hit.properties or {}
         table.add_row(
-            "[green]✓[/]" if hit.node_id in relevant else "",
-            str(hit.properties["name"]),
-            str(hit.properties["description"]),
-            " + ".join(hit.arms),
+            "✓" if hit.node_id in relevant else "",
             f"{hit.score:.3f}",
+            escape(tool["name"]),
+            escape(tool["description"]),
+            " + ".join(hit.arms),
         )
     return table
 
@@ -223,14 +233,10 @@ def _quality(
     return quality(queries, rankings), 1000 * quantile(seconds, 0.5)
 
 
-def _quality_table(found: dict[Mode, tuple[Quality, float]], queries: int) -> Table:
-    table = Table(
-        title=f"Right tools found, over {queries:,} requests",
-        title_justify="left",
-        title_style="bold",
-    )
-    table.add_column("search")
-    for heading in ("nDCG@10", "recall@100", "median ms"):
+def _quality_table(found: dict[Mode, tuple[Quality, float]]) -> Table:
+    table = Table(box=box.SIMPLE, header_style="dim")
+    table.add_column("search", style="cyan")
+    for heading in ("nDCG@10", "recall@100", f"median ms for {measure.DEPTH} hits"):
         table.add_column(heading, justify="right")
     for mode, (means, milliseconds) in found.items():
         table.add_row(
@@ -259,9 +265,9 @@ def _freshness(db: fathomdb.Engine, queries: Sequence[Query], live: Console) -> 
 
 
 def _rates_table(ingested: Ingested, delays: Sequence[float]) -> Table:
-    table = Table(title="Rates and freshness", title_justify="left", title_style="bold")
-    table.add_column("")
-    table.add_column("", justify="right")
+    table = Table(box=box.SIMPLE, show_header=False)
+    table.add_column(style="cyan")
+    table.add_column(justify="right")
     table.add_row(
         "written, findable by words",
         f"{ingested.documents / ingested.write_seconds:,.0f} documents/s",

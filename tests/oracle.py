@@ -52,3 +52,30 @@ def unit(row: Sequence[float]) -> list[float]:
     cast = [as_f32(number) for number in row]
     norm = math.sqrt(math.fsum(number * number for number in cast))
     return [as_f32(number / norm) for number in cast]
+
+
+def is_blank(text: str) -> bool:
+    """White space alone by Unicode; Python counts four control characters that Unicode does not."""
+    return all(letter.isspace() and letter not in "\x1c\x1d\x1e\x1f" for letter in text)
+
+
+def fault_of_split(
+    text: str, chunk_chars: int, pieces: Sequence[tuple[int, int, str]]
+) -> str | None:
+    """What a split promises and this one breaks, or None. Where to cut is not said here."""
+    utf8, end = text.encode(), 0
+    for index, (start, stop, piece) in enumerate(pieces):
+        if start != end or utf8[start:stop] != piece.encode():
+            return f"piece {index} is not the text from where the piece before it ends"
+        end = stop
+        if is_blank(piece) and len(pieces) > 1:
+            return f"piece {index} is white space alone"
+        leading = 0
+        while index == 0 and leading < len(piece) and is_blank(piece[leading]):
+            leading += 1
+        trailing = len(piece)
+        while trailing > chunk_chars and is_blank(piece[trailing - 1]):
+            trailing -= 1
+        if trailing - leading > chunk_chars:
+            return f"piece {index} is too long by more than its white space"
+    return None if end == len(utf8) else "the end of the text is missing"

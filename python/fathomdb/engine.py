@@ -75,6 +75,8 @@ def open(
     if durability not in ("full", "normal"):
         raise InvalidInputError(f"durability must be 'full' or 'normal', got {durability!r}")
     _check_seconds("lock_timeout_seconds", lock_timeout_seconds)
+    if config is not None and not isinstance(config, EngineConfig):
+        raise InvalidInputError(f"config must be an EngineConfig, got {config!r}")
     runtime = runtimes.start(
         _check_path(path),
         read_only=read_only,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 
-import fathomdb
 import pytest
+
+import fathomdb
 from fathomdb.testing import DeterministicEmbedder
 
 WRITE = """

@@ -66,7 +66,12 @@ if child == 0:
 
 @pytest.mark.parametrize(
     "leave",
-    ["db.close(); sys.exit(0)", "sys.exit(0)", "del db; import gc; gc.collect(); sys.exit(0)", "os._exit(0)"],
+    [
+        "db.close(); sys.exit(0)",
+        "sys.exit(0)",
+        "del db; import gc; gc.collect(); sys.exit(0)",
+        "os._exit(0)",
+    ],
 )
 def test_the_end_of_the_child_does_not_hurt_the_parent(run, path, leave):
     run(

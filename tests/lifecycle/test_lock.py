@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import threading
 
-import fathomdb
 import pytest
+
+import fathomdb
 from fathomdb import DatabaseLockedError, Node
 
 OWN = """
@@ -74,9 +75,7 @@ def test_a_lock_timeout_waits_for_another_process(start, path):
     owner.wait_ready()
     opened = []
     waiting = threading.Thread(
-        target=lambda: opened.append(
-            fathomdb.open(path, background=False, lock_timeout_seconds=60)
-        )
+        target=lambda: opened.append(fathomdb.open(path, background=False, lock_timeout_seconds=60))
     )
     waiting.start()
     owner.go()

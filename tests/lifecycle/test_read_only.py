@@ -7,8 +7,9 @@ import os
 import shutil
 import tempfile
 
-import fathomdb
 import pytest
+
+import fathomdb
 from fathomdb import Node, ReadOnlyError
 from fathomdb.testing import DeterministicEmbedder
 
@@ -81,7 +82,15 @@ def test_the_owner_and_a_reader_say_the_same(open_db, path):
     db.write(Node("Doc", "late", "waiting"))
     with read_only(path) as reader:
         own, other = db.admin.status(), reader.admin.status()
-        for name in ("path", "cursor", "tokenizer", "active_profile", "pending", "failed", "owner_pid"):
+        for name in (
+            "path",
+            "cursor",
+            "tokenizer",
+            "active_profile",
+            "pending",
+            "failed",
+            "owner_pid",
+        ):
             assert getattr(own, name) == getattr(other, name), name
         assert [kind.kind for kind in own.kinds] == [kind.kind for kind in other.kinds]
         mine, theirs = (

@@ -98,19 +98,15 @@ prose = st.text(
 @given(prose, st.integers(1, 60))
 def test_a_split_loses_nothing_and_makes_no_blank_piece(text: str, chunk_chars: int) -> None:
     pieces = native.split_text(text, chunk_chars)
-    utf8 = text.encode()
-    assert "".join(piece for _, _, piece in pieces) == text
-    ends = [0]
-    for start, end, piece in pieces:
-        assert start == ends[-1]
-        assert utf8[start:end].decode() == piece
-        ends.append(end)
-        if any(map(printable, text)):
-            assert any(map(printable, piece))
-            visible = "".join(piece.split()) if len(piece) > chunk_chars else piece
-            assert len(visible) <= chunk_chars
+    assert oracle.fault_of_split(text, chunk_chars, pieces) is None
 
 
-def printable(character: str) -> bool:
-    """Not white space by Unicode; Python counts four control characters in that Unicode does not."""
-    return not character.isspace() or character in "\x1c\x1d\x1e\x1f"
+@settings(max_examples=100)
+@given(st.lists(prose, min_size=1, max_size=6), st.integers(1, 60), st.integers(1, 40))
+def test_a_split_of_many_windows_keeps_the_same_promises(
+    parts: list[str], chunk_chars: int, repeats: int
+) -> None:
+    text = "".join(part * repeats for part in parts)
+    pieces = native.split_text(text, chunk_chars)
+    assert oracle.fault_of_split(text, chunk_chars, pieces) is None
+    assert native.split_text(text, chunk_chars) == pieces

@@ -6,8 +6,10 @@ import threading
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
+from fathomdb.config import BACKFILL_EVERY
 from fathomdb.embedders.protocol import Embedder, limits_of
 from fathomdb.errors import EmbedderContractError, EngineClosedError
 
@@ -26,6 +28,14 @@ class EmbedTimeoutError(Exception):
     """A call took longer than ``embed_timeout_seconds``; the text is suspected, not the network."""
 
 
+class Urgency(IntEnum):
+    """Who goes first: somebody waits for a query; a fresh write waits for one slice at most."""
+
+    QUERY = 0
+    FRESH = 1
+    BACKFILL = 2
+
+
 @dataclass(slots=True, eq=False)
 class _Call:
     function: Callable[[], Any]
@@ -39,7 +49,7 @@ class _Worker:
 
 
 class EmbedPool:
-    """Runs an embedder's calls, queries before batches; a concurrency of 1 is never entered twice.
+    """Runs an embedder's calls, the most urgent first; a concurrency of 1 is never entered twice.
 
     A call that is abandoned keeps its thread until it returns, and its result is dropped. With a
     concurrency of 1 nothing else is called until then (``stuck``); otherwise another thread takes
@@ -50,21 +60,23 @@ class EmbedPool:
         self.embedder = embedder
         self.concurrency = limits_of(embedder).concurrency
         self._changed = threading.Condition()
-        self._queries: deque[_Call] = deque()
-        self._batches: deque[_Call] = deque()
+        self._waiting: tuple[deque[_Call], ...] = tuple(deque() for _ in Urgency)
         self._workers: set[_Worker] = set()
         self._idle = 0
+        self._passed_by = 0
         self._closed = False
 
-    def submit(self, function: Callable[[], Any], *, query: bool = False) -> Future[Any]:
+    def submit(
+        self, function: Callable[[], Any], urgency: Urgency = Urgency.BACKFILL
+    ) -> Future[Any]:
         """Queues a call; whatever it raises is in the future."""
         call = _Call(function)
         with self._changed:
             if self._closed:
                 raise EngineClosedError
-            (self._queries if query else self._batches).append(call)
+            self._waiting[urgency].append(call)
             # An idle thread may have been told of a call before this one and not woken yet.
-            waiting = len(self._queries) + len(self._batches)
+            waiting = sum(map(len, self._waiting))
             if waiting > self._idle and self._usable() < self.concurrency and not self._is_stuck():
                 self._start_worker()
             self._changed.notify()
@@ -73,7 +85,7 @@ class EmbedPool:
     def abandon(self, reply: Future[Any]) -> None:
         """Gives up on a call: not yet begun it never will, running its result is dropped."""
         with self._changed:
-            for waiting in (self._queries, self._batches):
+            for waiting in self._waiting:
                 for call in waiting:
                     if call.reply is reply:
                         waiting.remove(call)
@@ -82,8 +94,9 @@ class EmbedPool:
             for worker in self._workers:
                 if worker.call is not None and worker.call.reply is reply:
                     worker.abandoned = True
-                    if (self._queries or self._batches) and not self._is_stuck():
+                    if any(self._waiting) and not self._is_stuck():
                         self._start_worker()
+                    return
 
     @property
     def stuck(self) -> bool:
@@ -100,10 +113,10 @@ class EmbedPool:
         """Ends the threads that are idle, and the others as their calls return; waits for none."""
         with self._changed:
             self._closed = True
-            for call in (*self._queries, *self._batches):
-                call.reply.cancel()
-            self._queries.clear()
-            self._batches.clear()
+            for waiting in self._waiting:
+                for call in waiting:
+                    call.reply.cancel()
+                waiting.clear()
             self._changed.notify_all()
 
     def _usable(self) -> int:
@@ -112,6 +125,17 @@ class EmbedPool:
     def _is_stuck(self) -> bool:
         abandoned = sum(worker.abandoned for worker in self._workers)
         return abandoned >= (1 if self.concurrency == 1 else MAX_ABANDONED)
+
+    def _next_call(self) -> _Call:
+        """The most urgent call, but no call is passed by for ever."""
+        urgency = next(urgency for urgency in Urgency if self._waiting[urgency])
+        if urgency is Urgency.FRESH and self._waiting[Urgency.BACKFILL]:
+            self._passed_by += 1
+            if self._passed_by == BACKFILL_EVERY:
+                urgency = Urgency.BACKFILL
+        if urgency is Urgency.BACKFILL:
+            self._passed_by = 0
+        return self._waiting[urgency].popleft()
 
     def _start_worker(self) -> None:
         worker = _Worker()
@@ -127,13 +151,13 @@ class EmbedPool:
                     return
                 worker.abandoned = False
                 self._idle += 1
-                while not (self._queries or self._batches or self._closed):
+                while not (any(self._waiting) or self._closed):
                     self._changed.wait()
                 self._idle -= 1
                 if self._closed:
                     self._workers.discard(worker)
                     return
-                call = (self._queries or self._batches).popleft()
+                call = self._next_call()
                 worker.call = call
             if not call.reply.set_running_or_notify_cancel():
                 continue

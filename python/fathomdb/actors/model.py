@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import threading
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING
 
-from fathomdb.actors.embed_pool import EmbedPool
+from fathomdb.actors.embed_pool import EmbedPool, Urgency
 from fathomdb.embedders.protocol import Embedder, limits_of
-from fathomdb.errors import EmbedderUnavailableError
+from fathomdb.errors import EmbedderUnavailableError, EngineClosedError
+from fathomdb.pipeline import validate
 from fathomdb.pipeline.claim import BatchSizes
 from fathomdb.pipeline.embed import OUTAGES, describe
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
+    from fathomdb._native import PackedVectors
     from fathomdb.actors.counters import Counters
     from fathomdb.config import EngineConfig
     from fathomdb.store.profiles import Profile
@@ -49,15 +52,21 @@ class Model:
 
     # --- calls ------------------------------------------------------------------------------------
 
-    def embed_batch(self, texts: Sequence[str], *, probe: bool = False) -> Future[Any]:
-        """Has a batch of texts embedded on the pool; a probe is tried even in an outage."""
+    def embed_batch(
+        self, texts: Sequence[str], urgency: Urgency, *, probe: bool = False
+    ) -> Future[PackedVectors]:
+        """Has a batch of texts embedded on the pool; a probe is tried even in an outage.
 
-        def call() -> Any:
+        The vectors are copied and checked before the embedder is called again: it may use the
+        same array for each batch.
+        """
+
+        def call() -> PackedVectors:
             if not probe and (away := self._away) is not None:
                 raise away
             began = self._clock.monotonic()
             try:
-                return self.embedder.batch_embed(texts)
+                array = self.embedder.batch_embed(texts)
             except OUTAGES as error:
                 # Here, on the pool's thread: what waits behind this call must not be sent any more.
                 self.pause(error)
@@ -65,31 +74,37 @@ class Model:
             finally:
                 truncated = self._count_truncated(texts) if self._count_truncated else 0
                 self._counters.add_call(self._clock.monotonic() - began, truncated)
+            return validate.validate(array, len(texts), self.profile)
 
-        return self.pool.submit(call)
+        return self.pool.submit(call, urgency)
 
-    def embed_query(self, text: str, timeout_seconds: float) -> Any:
-        """One query's vector, by the query method where the embedder has one.
+    def embed_query(self, text: str, timeout_seconds: float) -> bytes | None:
+        """One query's vector, by the query method where the embedder has one, as f32.
+
+        None where the model's dimension is not known yet: there is nothing to compare it with.
 
         Raises:
             EmbedderUnavailableError: The model cannot say now, for whatever reason.
+            EngineClosedError: The model was closed, with the engine or to make room for another.
         """
         method = getattr(self.embedder, "embed_query", None)
 
-        def call() -> Any:
+        def call() -> bytes | None:
             began = self._clock.monotonic()
             try:
-                if method is not None:
-                    return method(text)
-                return self.embedder.batch_embed([text])[0]
+                vector = self.embedder.batch_embed([text])[0] if method is None else method(text)
             finally:
                 self._counters.add_call(self._clock.monotonic() - began, 0)
+            profile = self.profile
+            return None if profile.dimension is None else validate.query_blob(vector, profile)
 
-        reply = self.pool.submit(call, query=True)
+        reply = self.pool.submit(call, Urgency.QUERY)
         try:
-            return reply.result(timeout_seconds)
+            blob: bytes | None = reply.result(timeout_seconds)
         except EmbedderUnavailableError:
             raise
+        except CancelledError:  # the pool was closed while the query waited for its turn
+            raise EngineClosedError from None
         except TimeoutError as error:
             if not reply.done():
                 self.pool.abandon(reply)
@@ -100,6 +115,7 @@ class Model:
             raise EmbedderUnavailableError(
                 f"{self.profile} could not embed the query: {describe(error)}"
             ) from error
+        return blob
 
     # --- outages ----------------------------------------------------------------------------------
 

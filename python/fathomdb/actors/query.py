@@ -8,6 +8,7 @@ from fathomdb.errors import (
     EmbedderContractError,
     EmbedderNotConfiguredError,
     EmbedderUnavailableError,
+    EngineClosedError,
     InvalidInputError,
 )
 from fathomdb.pipeline import validate
@@ -85,11 +86,14 @@ def embed(runtime: Runtime, text: str, timeout_seconds: float | None) -> QueryVe
         return QueryVector(model.profile, None, "outage", reason)
     timeout = runtime.config.embed_timeout_seconds if timeout_seconds is None else timeout_seconds
     try:
-        vector = model.embed_query(text, timeout)
-        if model.profile.dimension is None:
-            # Nothing was embedded under this profile yet, so there is nothing to compare with.
-            reason = f"{model.profile} has no vectors yet"
-            return QueryVector(model.profile, None, "building", reason)
-        return QueryVector(model.profile, validate.query_blob(vector, model.profile))
-    except (EmbedderUnavailableError, EmbedderContractError, InvalidInputError) as error:
+        blob = model.embed_query(text, timeout)
+    except EngineClosedError:
+        runtime.check()
+        if runtime.model is model:
+            raise
+        return embed(runtime, text, timeout_seconds)  # another model took its place meanwhile
+    except EmbedderUnavailableError as error:
         return QueryVector(model.profile, None, "outage", str(error))
+    if blob is None:
+        return QueryVector(model.profile, None, "building", f"{model.profile} has no vectors yet")
+    return QueryVector(model.profile, blob)

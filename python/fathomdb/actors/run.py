@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fathomdb.actors.actor import logger
-from fathomdb.actors.embed_pool import EmbedTimeoutError
+from fathomdb.actors.embed_pool import EmbedTimeoutError, Urgency
 from fathomdb.config import BACKFILL_EVERY
 from fathomdb.errors import EngineClosedError, FathomError
-from fathomdb.pipeline import apply, claim, embed, validate, verify
+from fathomdb.pipeline import apply, claim, embed, verify
 from fathomdb.pipeline.claim import Claim
 from fathomdb.pipeline.embed import EmbedOutcome
 from fathomdb.pipeline.outcome import BatchOutcome, Charged, Failed, FailureCause, Stored, Tally
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from fathomdb._native import PackedVectors
     from fathomdb.actors.counters import Counters, Progress
     from fathomdb.actors.model import Model
     from fathomdb.actors.writer import Operation, T, WriterActor
@@ -125,7 +124,7 @@ class Run:
                 return "cancelled"
             stopped_by = stopped_by or ("unavailable" if self._model.outage else self._why_stop())
             while stopped_by is None and self._wants_more():
-                # Not earlier: a claim that went before the commit that woke us does not see its work.
+                # Not earlier: a claim from before the commit that woke us does not see its work.
                 self._around.woken.clear()
                 self._dry = False
                 self._claiming.append(self._call(self._claim(), self._model.sizes.incremental))
@@ -133,8 +132,8 @@ class Run:
                 claimed = self._claiming[0].result()
                 if claimed.count:
                     self._window.append(self._begin(claimed))
-                else:
-                    self._dry = True
+                # Only the last claim says so: one from before a commit did not see its work.
+                self._dry = not claimed.count and len(self._claiming) == 1
                 # Not before its batch is in the window, or a failure would leave it claimed.
                 self._claiming.popleft()
             while self._applying and self._applying[0][0].done():
@@ -161,28 +160,40 @@ class Run:
         """Claimed is what the embedder takes at once and one batch more; applied, as much again.
 
         So the next batch is ready while one is embedded and the last one is stored, and memory
-        does not grow with the queue.
+        does not grow with the queue. A commit that wakes us may have brought fresh work: there is
+        one place more for that, so that it does not wait for backfill that was claimed ahead.
         """
         if self._one_tick:
             return self._ticks == 0
-        most = self._model.pool.concurrency + 1
-        waiting = sum(batch.outcome is None for batch in self._window)
-        claimed = waiting + len(self._claiming)
-        has_room = claimed < most and len(self._applying) < most
-        return has_room and (not self._dry or self._around.woken.is_set())
+        woken = self._around.woken.is_set()
+        if len(self._applying) > self._model.pool.concurrency:
+            return False
+        if self._is_full():
+            # Not in the place of a backfill tick, or fresh work without end would starve it.
+            is_backfill = (self._ticks + 1) % BACKFILL_EVERY == 0
+            has_place = self._claimed() == self._model.pool.concurrency + 1
+            return woken and has_place and not is_backfill
+        return woken or not self._dry
+
+    def _claimed(self) -> int:
+        return sum(batch.outcome is None for batch in self._window) + len(self._claiming)
+
+    def _is_full(self) -> bool:
+        return self._claimed() > self._model.pool.concurrency
 
     # --- claim and verify -------------------------------------------------------------------------
 
     def _claim(self) -> Operation[Claim]:
         """The next tick's claim, as an operation of the writer."""
-        self._ticks += 1
         model, now_ms = self._model, self._now_ms()
-        backfill_first = not self._one_tick and self._ticks % BACKFILL_EVERY == 0
+        self._ticks += 1
+        if self._ticks % BACKFILL_EVERY == 0:
+            lanes = claim.BACKFILL_FIRST
+        else:
+            lanes = claim.FRESH_ONLY if self._is_full() else claim.FRESH_FIRST
 
         def operation(tx: Transaction) -> Claim:
-            return claim.claim(
-                tx, model.profile.profile_id, model.sizes, now_ms, backfill_first=backfill_first
-            )
+            return claim.claim(tx, model.profile.profile_id, model.sizes, now_ms, lanes)
 
         return operation
 
@@ -195,13 +206,10 @@ class Run:
                 if schema.enabled and schema.profile_id == claimed.profile_id
             }
         verified = verify.verify(rows, wanted)
-        steps = embed.embed(verified.texts, verified.content_hashes, self._validate)
+        steps = embed.embed(verified.texts, verified.content_hashes)
         batch = _Batch(claimed, verified, steps)
         self._step(batch, lambda: next(steps))
         return batch
-
-    def _validate(self, array: Any, count: int) -> PackedVectors:
-        return validate.validate(array, count, self._model.profile)
 
     # --- embed ------------------------------------------------------------------------------------
 
@@ -214,7 +222,8 @@ class Run:
             return
         batch.deadline = self._clock.monotonic() + self._around.config.embed_timeout_seconds
         try:
-            batch.call = self._model.embed_batch(texts, probe=probe)
+            urgency = Urgency.BACKFILL if batch.claim.may_wait else Urgency.FRESH
+            batch.call = self._model.embed_batch(texts, urgency, probe=probe)
         except EngineClosedError:
             batch.call, batch.outcome = None, EmbedOutcome()
             return
@@ -253,7 +262,7 @@ class Run:
                 "an abandoned call of the embedder has not returned yet"
             )
         else:
-            steps = embed.probe(self._validate)
+            steps = embed.probe()
             batch = _Batch(Claim(0, 0, True, 0), verify.NOTHING, steps)
             self._step(batch, lambda: next(steps), probe=True)
             self._window.append(batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -80,6 +81,16 @@ def configure_vec(runtime: Runtime, kind: str, source: str = "chunks") -> Config
     outcome = runtime.write(operation)
     runtime.note_kinds({kind})
     return outcome
+
+
+def configure_vec_kinds(runtime: Runtime, kinds: Iterable[str]) -> list[ConfigureVecOutcome]:
+    """Enables several kinds; where one of the names cannot be a kind, none."""
+    if isinstance(kinds, (str, bytes)) or not isinstance(kinds, Iterable):
+        raise InvalidInputError(f"kinds must be an iterable of kinds, got {kinds!r}")
+    named = [*kinds]
+    for kind in named:
+        check_name("kind", kind)
+    return [configure_vec(runtime, kind) for kind in named]
 
 
 def disable_vec(runtime: Runtime, kind: str) -> None:

@@ -25,7 +25,7 @@ def drain(
     runtime: Runtime, timeout: float, embedder: Any, progress: DrainProgress | None
 ) -> DrainReport:
     """Ticks until nothing is due, time is up or the embedder is away."""
-    if not timeout >= 0:
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
         raise InvalidInputError(f"timeout must be 0 or more seconds, got {timeout!r}")
     projector = _projector(runtime)
     with _model(runtime, embedder) as model:

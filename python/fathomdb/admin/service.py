@@ -67,7 +67,7 @@ class AdminService:
 
     def configure_vec_kinds(self, kinds: Iterable[str]) -> list[ConfigureVecOutcome]:
         """Enables several kinds, one outcome each, in order."""
-        return [self.configure_vec(kind) for kind in kinds]
+        return indexes.configure_vec_kinds(self._runtime, kinds)
 
     def disable_vec(self, kind: str) -> None:
         """Drops a kind's work and vectors; remembered, it wins over enabling by itself."""

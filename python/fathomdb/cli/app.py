@@ -1,7 +1,6 @@
 """The command ``fathomdb`` itself: its commands, and what becomes of an error.
 
-Exit codes: 0, 1 for a problem that was found or an operation that failed, 2 for wrong usage, 130
-after Ctrl-C, and 141 where nobody reads the output any more, as the shell says it of other programs.
+Each command returns its exit code (``cli/exits.py``) and raises what a program would see raised.
 """
 
 from __future__ import annotations
@@ -9,23 +8,40 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fathomdb._native import __version__
-from fathomdb.cli import check, drain, export, formats, ingest, inspect, search, status
+from fathomdb.cli import check, drain, exits, export, formats, ingest, inspect, search, status
+from fathomdb.cli.messages import say
 from fathomdb.errors import FathomError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-INTERRUPTED = 130
-NOBODY_READS = 141
 DEBUG_VARIABLE = "FATHOMDB_DEBUG"
 
 
+class _NobodyReadsError(Exception):
+    """The reader of our output went away; not an OSError, which click ends with 1 by itself."""
+
+
+class _Commands(click.Group):
+    """Lists its commands as they were added: in the order of use."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _NobodyReadsError from error
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as click calls it
+        return [*self.commands]
+
+
 @click.group(
+    cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="With FATHOMDB_DB set to a file, --db can be left out. FATHOMDB_DEBUG=1 shows the "
     "traceback of an error.",
@@ -70,20 +86,20 @@ def _run(arguments: Sequence[str] | None) -> int:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        return INTERRUPTED
-    except BrokenPipeError:
+        return exits.INTERRUPTED
+    except (_NobodyReadsError, BrokenPipeError):
         _forget_output()
-        return NOBODY_READS
+        return exits.NOBODY_READS
     except Exception as error:
         if os.environ.get(DEBUG_VARIABLE, "0") not in ("", "0"):
             raise
-        click.echo(f"Error: {_message(error)}", err=True)
-        return 1
-    return code if isinstance(code, int) else 0
+        say(f"Error: {_message(error)}")
+        return exits.PROBLEM
+    return code if isinstance(code, int) else exits.DONE
 
 
 def _message(error: Exception) -> str:
-    if isinstance(error, FathomError):
+    if isinstance(error, (FathomError, OSError)):
         return formats.printable(str(error))
     said = formats.printable(f"{type(error).__name__}: {error}")
     return f"{said} (unexpected; {DEBUG_VARIABLE}=1 shows where it comes from)"
@@ -108,4 +124,4 @@ class _Warnings(logging.Handler):
         if record.exc_info and record.exc_info[1] is not None:
             said += f": {record.exc_info[1]}"
         word = "Error" if record.levelno >= logging.ERROR else "Warning"
-        click.echo(f"{word}: {formats.printable(said)}", err=True)
+        say(f"{word}: {formats.printable(said)}")

@@ -43,7 +43,7 @@ class _Left(ProgressColumn):
         if not task.total or not task.completed or elapsed < 1:
             return Text("")
         left = elapsed * max(0.0, task.total - task.completed) / task.completed
-        return Text(f"{formats.duration(max(1, round(left)))} left", style="dim")
+        return Text(f"{formats.countdown(left)} left", style="dim")
 
 
 def _count(task: Task) -> int:
@@ -61,7 +61,7 @@ class Bars(Progress):
             TextColumn("{task.description}"),
             BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=8)),
             _Share(table_column=Column(justify="right", min_width=5)),
-            _Count(table_column=Column(justify="right", no_wrap=True)),
+            _Count(table_column=Column(justify="right", no_wrap=True, min_width=14)),
             _Rate(table_column=Column(justify="right", no_wrap=True, min_width=8)),
             _Left(table_column=Column(no_wrap=True, min_width=16)),
             console=console,

@@ -14,18 +14,33 @@ from rich.table import Table
 
 READABLE_WIDTH = 100
 """Columns of running text at most, however wide the terminal is."""
+_NO_TERMINAL_WIDTH = 10_000
+"""What goes to a pipe or a file is not wrapped: a line is a line to grep."""
 
 
 class _Console(Console):
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Prints; what is not for a terminal has no blanks at the ends of its lines."""
+        if self.is_terminal:
+            super().print(*objects, **options)
+            return
+        with self.capture() as captured:
+            super().print(*objects, **options)
+        self.file.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+
     def on_broken_pipe(self) -> NoReturn:
         """The same for everything that is printed: the command ends quietly."""
         raise BrokenPipeError
 
 
 def _console(file: IO[str]) -> Console:
-    # NO_COLOR leaves bold and dim to rich; a person who sets it wants no escapes at all.
-    plain = {"color_system": None} if os.environ.get("NO_COLOR") else {}
-    return _Console(file=file, highlight=False, markup=False, emoji=False, **plain)  # type: ignore[arg-type]
+    console = _Console(file=file, highlight=False, markup=False, emoji=False)
+    if os.environ.get("NO_COLOR"):
+        # Rich would leave bold and dim; a person who sets it wants no escapes at all.
+        console._color_system = None
+    if not console.is_terminal:
+        console.width = _NO_TERMINAL_WIDTH
+    return console
 
 
 def out() -> Console:
@@ -40,11 +55,7 @@ def err() -> Console:
 
 def animated(console: Console) -> bool:
     """Whether bars may move there."""
-    return (
-        console.is_terminal
-        and not console.is_dumb_terminal
-        and not os.environ.get("NO_COLOR")
-    )
+    return console.is_terminal and not console.is_dumb_terminal and not os.environ.get("NO_COLOR")
 
 
 def print_json(value: Any) -> None:

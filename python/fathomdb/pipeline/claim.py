@@ -30,22 +30,34 @@ class BatchSizes:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Rows that are inflight under one fence, all of one lane; how many there were."""
+    """Rows that are inflight under one fence, all of one lane; how many there were.
+
+    ``may_wait`` is backfill that was claimed because there was nothing fresh: fresh work that comes
+    before it is embedded goes first. Backfill whose turn it was keeps its turn.
+    """
 
     fence: int
     profile_id: int
     incremental: bool
     count: int
+    may_wait: bool = False
+
+
+Lanes = tuple[bool, ...]
+"""The lanes that are looked at, in order: True is incremental, False backfill."""
+FRESH_FIRST: Lanes = (True, False)
+BACKFILL_FIRST: Lanes = (False, True)
+FRESH_ONLY: Lanes = (True,)
 
 
 def claim(
-    tx: Transaction, profile_id: int, sizes: BatchSizes, now_ms: int, *, backfill_first: bool
+    tx: Transaction, profile_id: int, sizes: BatchSizes, now_ms: int, lanes: Lanes = FRESH_FIRST
 ) -> Claim:
-    """Claims incremental work, and only if there is none, backfill; or the other way round.
+    """Claims from the first of the lanes that has due work, and from that one alone.
 
-    A claim of one lane only: a tick never makes fresh work wait for more than one slice of old.
+    So a tick never makes fresh work wait for more than one slice of old.
     """
-    for incremental in (False, True) if backfill_first else (True, False):
+    for incremental in lanes:
         # A look first: an idle queue must not cost a fence, and with it a write, every poll.
         if not work.has_due(tx.db, profile_id, incremental=incremental, now_ms=now_ms):
             continue
@@ -58,5 +70,6 @@ def claim(
             fence=fence,
             now_ms=now_ms,
         )
-        return Claim(fence, profile_id, incremental, count)
+        may_wait = not incremental and lanes != BACKFILL_FIRST
+        return Claim(fence, profile_id, incremental, count, may_wait)
     return Claim(0, profile_id, True, 0)

@@ -6,9 +6,8 @@ alone. Where nothing passes, a fixed probe text decides which of the two it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from fathomdb._native import PackedVectors
 from fathomdb.errors import EmbedderUnavailableError
@@ -19,8 +18,7 @@ PROBE_TEXT = "The quick brown fox jumps over the lazy dog."
 OUTAGES = (EmbedderUnavailableError, ConnectionError, TimeoutError)
 """What means that the embedder, not a text, is to blame."""
 
-Validate = Callable[[Any, int], PackedVectors]
-EmbedSteps = Generator[Sequence[str], Any, "EmbedOutcome"]
+EmbedSteps = Generator[Sequence[str], PackedVectors, "EmbedOutcome"]
 
 
 @dataclass(slots=True)
@@ -36,8 +34,8 @@ class EmbedOutcome:
     outage: Exception | None = None
 
 
-def embed(texts: Sequence[str], content_hashes: Sequence[bytes], validate: Validate) -> EmbedSteps:
-    """Yields the texts of each call to make; send it the array, or throw what the call raised.
+def embed(texts: Sequence[str], content_hashes: Sequence[bytes]) -> EmbedSteps:
+    """Yields the texts of each call to make; send it the vectors, or throw what the call raised.
 
     Identical texts are embedded once. Returns (as the generator's value) an EmbedOutcome.
     """
@@ -52,7 +50,7 @@ def embed(texts: Sequence[str], content_hashes: Sequence[bytes], validate: Valid
     while stack:
         start, stop = stack.pop()
         try:
-            packed = validate((yield distinct[start:stop]), stop - start)
+            packed = yield distinct[start:stop]
         except OUTAGES as error:
             outcome.outage = error
             return outcome
@@ -65,7 +63,7 @@ def embed(texts: Sequence[str], content_hashes: Sequence[bytes], validate: Valid
                 outcome.errors[place] = describe(error)
             if not outcome.vectors and not probed:
                 probed = True
-                outcome.outage = yield from _probe(validate)
+                outcome.outage = yield from _probe()
                 if outcome.outage is not None:
                     outcome.errors.clear()
                     return outcome
@@ -76,17 +74,17 @@ def embed(texts: Sequence[str], content_hashes: Sequence[bytes], validate: Valid
     return outcome
 
 
-def _probe(validate: Validate) -> Generator[Sequence[str], Any, Exception | None]:
+def _probe() -> Generator[Sequence[str], PackedVectors, Exception | None]:
     try:
-        validate((yield [PROBE_TEXT]), 1)
+        yield [PROBE_TEXT]
     except Exception as error:
         return error
     return None
 
 
-def probe(validate: Validate) -> EmbedSteps:
+def probe() -> EmbedSteps:
     """One call with the probe text alone: is an embedder that was away back?"""
-    return EmbedOutcome(outage=(yield from _probe(validate)))
+    return EmbedOutcome(outage=(yield from _probe()))
 
 
 def describe(error: BaseException) -> str:

@@ -127,6 +127,7 @@ def _check_whole(name: str, value: object, most: int) -> None:
 def check_kinds(db: Connection, named: Iterable[str]) -> None:
     """Refuses kinds that nothing was ever written or configured for."""
     for name in named:
+        filters.check_name("kind", name)
         if not kinds.exists(db, name):
             there = ", ".join(kinds.every(db)) or "none yet"
             raise InvalidInputError(f"unknown kind {name!r}; kinds of this file: {there}")

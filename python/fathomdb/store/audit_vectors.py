@@ -89,6 +89,8 @@ def values(
     db: apsw.Connection, table: str, profile: Profile, progress: Callable[[int], None]
 ) -> Iterator[Finding]:
     """Reads sqlite-vec's own blocks: a row by its key would cost thirty times as much."""
+    import numpy as np  # slow to import, and only a check needs it
+
     assert profile.dimension is not None
     placed = 0
     blocks: Any = db.execute(
@@ -154,6 +156,8 @@ def _bad_values(
     chunk_keys: NDArray[np.int64],
     rows: NDArray[np.float32],
 ) -> Iterator[Finding]:
+    import numpy as np
+
     bad = set()
     for n, _, _, detail in _native.pack_vectors(rows, profile.dimension).bad:
         bad.add(n)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote as url_quote
 
 import apsw
-import sqlite_vec
 
 from fathomdb import errors
 
@@ -83,6 +82,8 @@ def has_room_beside(path: str) -> bool:
 
 
 def _load_vec(db: apsw.Connection) -> None:
+    import sqlite_vec  # brings NumPy: half of what importing the whole package would cost
+
     db.enable_load_extension(True)
     try:
         db.load_extension(sqlite_vec.loadable_path())

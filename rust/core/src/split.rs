@@ -17,9 +17,6 @@ pub const SPLITTER_VERSION: &str = "text-splitter/0.29.3 lossless-2";
 /// sees is a fixed number of pieces.
 const WINDOW_BYTES_PER_CHAR: usize = 16;
 
-/// Enough to see where a word or a sentence ends, however short the pieces are.
-const MIN_WINDOW_BYTES: usize = 128;
-
 /// Byte ranges of the pieces of `text`: at most `chunk_chars` characters each, cut at the highest
 /// of paragraph, line, sentence, word that fits.
 ///
@@ -48,9 +45,7 @@ fn split_in_windows(
     chunk_chars: usize,
     mut find_starts: impl FnMut(&str, &mut Vec<usize>),
 ) -> Vec<Range<usize>> {
-    let window_bytes = chunk_chars
-        .saturating_mul(WINDOW_BYTES_PER_CHAR)
-        .max(MIN_WINDOW_BYTES);
+    let window_bytes = chunk_chars.saturating_mul(WINDOW_BYTES_PER_CHAR);
     let (mut pieces, mut starts, mut start) = (Pieces::default(), Vec::new(), 0_usize);
     while start < text.len() {
         let first = start;
@@ -58,8 +53,8 @@ fn split_in_windows(
         starts.clear();
         find_starts(&text[first..last], &mut starts);
         starts.push(last - first);
-        // Where a piece ends may depend on what follows it. So the last quarter of a window, which
-        // has room for one piece, is only looked at: the next window starts with the piece that
+        // Where a piece ends may depend on what follows it. So the last quarter of a window, room
+        // for one piece at least, is only looked at: the next window starts with the piece that
         // reaches into it, and no text is cut for the sake of a window.
         let decided = if last == text.len() {
             window_bytes
@@ -114,36 +109,33 @@ mod tests {
 
     #[test]
     fn the_splitter_is_shown_a_bounded_part_of_the_text_and_no_byte_often() {
-        let unbroken = "x".repeat(40_000);
-        let blank = " ".repeat(20_000) + "x" + &" ".repeat(20_000);
-        let wide = "😀".repeat(10_000);
+        let unbroken = "x".repeat(3000);
+        let blank = " ".repeat(1500) + "x" + &" ".repeat(1500);
+        let wide = "😀".repeat(750);
         for text in [
             &unbroken,
             &blank,
             &wide,
-            &PROSE.repeat(150),
-            &"\n".repeat(40_000),
+            &PROSE.repeat(10),
+            &"\n".repeat(3000),
         ] {
-            for chunk_chars in [1, 7, 8, 9, 100, 1000] {
-                let (splitter, mut calls, mut shown) = (splitter(chunk_chars), 0, 0);
+            for chunk_chars in [1, 8, 9, 100] {
+                let (splitter, mut shown) = (splitter(chunk_chars), 0);
                 let pieces = split_in_windows(text, chunk_chars, |window, starts| {
-                    assert!(window.len() <= 128.max(16 * chunk_chars));
-                    (calls, shown) = (calls + 1, shown + window.len());
+                    assert!(window.len() <= 16 * chunk_chars);
+                    shown += window.len();
                     starts.extend(splitter.chunk_indices(window).map(|(start, _)| start));
                 });
                 assert_eq!(pieces, split(text, chunk_chars).unwrap());
-                assert!(
-                    shown <= 2 * text.len(),
-                    "{shown} bytes shown in {calls} windows"
-                );
+                assert!(shown <= 2 * text.len());
             }
         }
     }
 
     #[test]
     fn nothing_is_cut_for_the_sake_of_a_window() {
-        let text = PROSE.repeat(60);
-        for chunk_chars in (5..200).step_by(5) {
+        let text = PROSE.repeat(20);
+        for chunk_chars in [1, 2, 3, 5, 8, 9, 20, 50, 150] {
             let mut whole = Pieces::default();
             for (start, piece) in splitter(chunk_chars).chunk_indices(&text) {
                 whole.push(&text, start..start + piece.len());

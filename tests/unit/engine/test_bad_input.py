@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
+
 from fathomdb import (
     Chunk,
     DimensionMismatchError,
@@ -28,7 +29,10 @@ def content(db):
             db.count(),
             chunks.count(reader),
             [*db.nodes()],
-            {kind: (waiting.pending_incremental, waiting.failed) for kind, waiting in work.backlogs(reader).items()},
+            {
+                kind: (waiting.pending_incremental, waiting.failed)
+                for kind, waiting in work.backlogs(reader).items()
+            },
             nodes.superseded(reader, "live"),
             len(db.text_search("good live text", limit=100)),
             [kind.kind for kind in db.admin.status().kinds],

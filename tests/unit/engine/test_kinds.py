@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import fathomdb
 import pytest
+
+import fathomdb
 from fathomdb import EmbedderNotConfiguredError, KindNotVectorIndexedError, Node
 from fathomdb.testing import DeterministicEmbedder, RecordingEmbedder
 
@@ -136,7 +137,7 @@ def test_a_source_other_than_chunks_is_refused(db):
 
 def test_status_of_a_kind_that_was_never_seen_names_those_that_were(db):
     write_three(db)
-    with pytest.raises(fathomdb.InvalidInputError, match="'Dok'.*Doc, Memo, Tool"):
+    with pytest.raises(fathomdb.InvalidInputError, match=r"'Dok'.*Doc, Memo, Tool"):
         db.admin.get_vec_index_status("Dok")
 
 
@@ -151,6 +152,10 @@ def test_status_follows_a_chunk_from_written_to_projected(open_db):
     assert waiting.embedding_identity == "fathomdb/deterministic-test@0 (32 dimensions)"
     db.admin.drain_vector_projection()
     done = db.admin.get_vec_index_status("Doc")
-    assert (done.pending_incremental, done.state, done.oldest_pending_age_seconds) == (0, "fresh", None)
+    assert (done.pending_incremental, done.state, done.oldest_pending_age_seconds) == (
+        0,
+        "fresh",
+        None,
+    )
     assert done.last_completed_at > 0
     assert done.last_error is None

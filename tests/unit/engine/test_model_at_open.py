@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import fathomdb
 import pytest
+
+import fathomdb
 from fathomdb import (
     EmbedderIdentity,
     EmbedderNotConfiguredError,
@@ -47,8 +48,8 @@ def test_an_embedder_object_is_not_remembered_and_is_asked_for(open_db):
     assert len(result) == 5
     for use in (
         lambda: db.semantic_search("number"),
-        lambda: db.admin.drain_vector_projection(),
-        lambda: db.admin.run_tick(),
+        db.admin.drain_vector_projection,
+        db.admin.run_tick,
     ):
         with pytest.raises(EmbedderNotConfiguredError, match="pass its embedder to"):
             use()
@@ -158,7 +159,11 @@ def test_a_replaced_model_makes_its_kinds_stale_until_they_are_projected_anew(db
         dimension, identity=EmbedderIdentity("test/other", "2", dimension), seed=2
     )
     outcome = db.admin.configure_embedding(new, acknowledge_rebuild_impact=True)
-    assert (outcome.outcome, outcome.stale_kinds, outcome.enqueued_rows) == ("replaced", ("Doc",), 5)
+    assert (outcome.outcome, outcome.stale_kinds, outcome.enqueued_rows) == (
+        "replaced",
+        ("Doc",),
+        5,
+    )
     assert db.admin.get_vec_index_status("Doc").state == "stale"
     result = db.search("text number 2")
     assert result.degraded == "building"

@@ -7,8 +7,9 @@ import os
 import socket
 from pathlib import Path
 
-import fathomdb
 import pytest
+
+import fathomdb
 from fathomdb import EngineConfig, InvalidInputError
 
 
@@ -114,7 +115,13 @@ def test_a_bad_number_of_the_config_is_named(options, names):
 
 
 def test_paths_with_any_characters_are_paths(tmp_path):
-    for name in ("with space.db", "100%25?mode=ro#x.db", "Größe 🎉.db", "semi;colon'\"quote.db", "-dash.db"):
+    for name in (
+        "with space.db",
+        "100%25?mode=ro#x.db",
+        "Größe 🎉.db",
+        "semi;colon'\"quote.db",
+        "-dash.db",
+    ):
         target = tmp_path / name
         with fathomdb.open(target, background=False) as db:
             db.write(fathomdb.Node("Doc", "a", "text"))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fathomdb import Chunk, Node
 from fathomdb.store import nodes
 from fathomdb.testing import DeterministicEmbedder, RecordingEmbedder
-from hypothesis import given
-from hypothesis import strategies as st
 
 from fathomdb.pipeline.write import merge_patch  # isort: skip
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
 from fathomdb import Chunk, EngineConfig, Node, canonical_chunk_hash
 from fathomdb.store import chunks, kinds, nodes, profiles, status, vectors
 from fathomdb.testing import DeterministicEmbedder, RecordingEmbedder, temporary
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 SENTENCE = "A sentence about harbours that is repeated until the text is long. "
 
@@ -318,7 +319,9 @@ def test_chunks_of_the_caller_come_back_exactly(small_chunks, texts):
 
 @settings(deadline=None, max_examples=60)
 @given(
-    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=200)
+    st.text(
+        st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=200
+    )
 )
 def test_any_name_may_be_an_id_a_kind_and_a_source(small_chunks, name):
     small_chunks.write(Node(name, name, "text", source_ref=name))
@@ -360,7 +363,9 @@ def test_many_thousands_of_ids_are_one_read(db):
 
 
 def test_nodes_streams_over_pages_in_the_order_of_first_writing(db):
-    db.write(Node("Doc" if n % 2 else "Memo", f"n{n:04}", properties={"n": n}) for n in range(1_300))
+    db.write(
+        Node("Doc" if n % 2 else "Memo", f"n{n:04}", properties={"n": n}) for n in range(1_300)
+    )
     db.write(Node("Memo", "n0000", properties={"n": 0, "again": True}))
     assert [node.node_id for node in db.nodes()] == [f"n{n:04}" for n in range(1_300)]
     odd = [*db.nodes("Doc", {"n": {"lt": 1_100}})]

@@ -40,13 +40,14 @@ BIG = {
     "pack_vectors, rows": lambda: pack_vectors([ROW] * COUNT, 1024, normalize=True),
     "pack_vectors, lists": lambda: pack_vectors([ROW.tolist()] * COUNT, 1024, normalize=True),
     "unpack_vectors": lambda: unpack_vectors([ROW.tobytes()] * COUNT, 1024),
-    "split_text": lambda: split_text(TEXT[:200_000], 1000),
+    "split_text": lambda: split_text(TEXT[:8000], 1000),
 }
 SMALL = {
     "canonical_chunk_hash": lambda: canonical_chunk_hash("id", "text"),
     "canonical_chunk_hashes": lambda: canonical_chunk_hashes(["id"], ["text"]),
     "pack_vectors": lambda: pack_vectors(ROW.reshape(1, -1), 1024),
     "unpack_vectors": lambda: unpack_vectors([ROW.tobytes()], 1024),
+    "split_text": lambda: split_text("one two", 5),
 }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+import oracle
 from fathomdb._native import SPLITTER_VERSION, split_text
 from fathomdb.errors import InvalidInputError
 
@@ -39,3 +40,20 @@ def test_offsets_are_bytes_of_utf8() -> None:
 def test_what_cannot_be_split_is_refused(text: Any, chunk_chars: Any, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         split_text(text, chunk_chars)
+
+
+@pytest.mark.parametrize(
+    ("text", "chunk_chars"),
+    [
+        ("x" * 4_000_000, 1000),
+        ("function(a,b){return a.c(b)+1};" * 130_000, 1000),
+        ("No end of the line. " * 200_000, 1000),
+        (" " * 500_000 + "x" + " " * 500_000, 1),
+        ("a word\n" * 150_000, 20),
+        ("ภาษาไทย" * 50_000, 100),
+    ],
+    ids=["one word", "minified", "one line", "blank", "short lines", "thai"],
+)
+def test_a_long_text_without_places_to_cut_is_cut_all_the_same(text: str, chunk_chars: int) -> None:
+    # Work that grows with the square of the length would take from minutes to hours here.
+    assert oracle.fault_of_split(text, chunk_chars, split_text(text, chunk_chars)) is None

@@ -6,13 +6,14 @@ import itertools
 import math
 import operator
 
-import fathomdb
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import fathomdb
 from fathomdb import InvalidInputError, Node
 from fathomdb.search import filters
 from fathomdb.testing import temporary
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 MISSING = object()
 ORDERS = {"gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le}
@@ -73,13 +74,31 @@ def passes(where, properties):
 
 # --- what is generated ----------------------------------------------------------------------------
 
-KEYS = ["a", "b", "", "a.b", 'a"b', "a\\b", "$", "[0]", "0", "any", "not", "ключ", "🎉", "a\nb", "\0"]
+KEYS = [
+    "a",
+    "b",
+    "",
+    "a.b",
+    'a"b',
+    "a\\b",
+    "$",
+    "[0]",
+    "0",
+    "any",
+    "not",
+    "ключ",
+    "🎉",
+    "a\nb",
+    "\0",
+]
 texts = st.sampled_from(["", "a", "A", "b", "é", "🎉", "a\0b", "1", "true", "null"]) | st.text(
     st.characters(exclude_categories=["Cs"]), max_size=4
 )
 numbers = (
     st.integers(-3, 3)
-    | st.sampled_from([0.0, -0.0, 1.0, 0.1, 1.5, 2**53, 2**53 + 1, float(2**53), -(2**63), 2**63 - 1])
+    | st.sampled_from(
+        [0.0, -0.0, 1.0, 0.1, 1.5, 2**53, 2**53 + 1, float(2**53), -(2**63), 2**63 - 1]
+    )
     | st.floats(allow_nan=False, allow_infinity=False)
 )
 scalars = st.none() | st.booleans() | numbers | texts
@@ -263,9 +282,9 @@ def test_ids_source_and_kind_narrow_a_search_and_are_anded(db):
     assert ids(source_ref="file-1") == [f"{kind}-{n}" for n in (1, 3, 5)]
     assert ids(source_ref="file-1", where={"n": {"gte": 3}}) == [f"{kind}-{n}" for n in (3, 5)]
     assert ids(source_ref="file-1", ids=[f"{kind}-2", f"{kind}-3"]) == [f"{kind}-3"]
-    assert [hit.node_id for hit in db.text_search("word", kind=[kind, kind], ids=(f"{kind}-0",))] == [
-        f"{kind}-0"
-    ]
+    assert [
+        hit.node_id for hit in db.text_search("word", kind=[kind, kind], ids=(f"{kind}-0",))
+    ] == [f"{kind}-0"]
 
 
 def test_the_vector_arm_applies_the_same_filters_before_its_cut():
@@ -283,7 +302,8 @@ def test_the_vector_arm_applies_the_same_filters_before_its_cut():
                 "Doc",
                 f"n{n}",
                 f"text number {n}",
-                {"n": n, "lang": ("en", "de", "fr")[n % 3]} | ({"meta": {"a.b": 1}} if n % 7 == 0 else {}),
+                {"n": n, "lang": ("en", "de", "fr")[n % 3]}
+                | ({"meta": {"a.b": 1}} if n % 7 == 0 else {}),
             )
             for n in range(400)
         )
@@ -300,11 +320,13 @@ def test_the_vector_arm_applies_the_same_filters_before_its_cut():
 
 def test_an_unknown_kind_is_refused_by_searches_with_the_kinds_that_there_are():
     with temporary(background=False) as engine:
-        with pytest.raises(InvalidInputError, match="unknown kind 'Doc'; kinds of this file: none yet"):
+        with pytest.raises(
+            InvalidInputError, match="unknown kind 'Doc'; kinds of this file: none yet"
+        ):
             engine.search("word", kind="Doc")
         engine.write([Node("Doc", "a", "word"), Node("Memo", "b", "word")])
         for use in (engine.search, engine.text_search, engine.semantic_search):
-            with pytest.raises(InvalidInputError, match="unknown kind 'Dok'.*Doc, Memo") as caught:
+            with pytest.raises(InvalidInputError, match=r"unknown kind 'Dok'.*Doc, Memo") as caught:
                 use("word", kind=["Doc", "Dok"])
             assert isinstance(caught.value, fathomdb.FathomError)
         assert engine.count("Dok") == 0

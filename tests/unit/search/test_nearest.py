@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+
 from fathomdb import Chunk, EmbedderIdentity, Node
 from fathomdb.testing import DeterministicEmbedder, temporary
 
@@ -129,7 +130,9 @@ class Unscaled(DeterministicEmbedder):
         return super().batch_embed(texts) * np.array(lengths, dtype=np.float32)[:, None]
 
 
-@pytest.mark.parametrize("embedder", [DeterministicEmbedder(384), Unscaled(384)], ids=["l2", "none"])
+@pytest.mark.parametrize(
+    "embedder", [DeterministicEmbedder(384), Unscaled(384)], ids=["l2", "none"]
+)
 def test_distance_is_cosine_distance_and_score_is_cosine_similarity(embedder):
     texts = [f"text {n}" for n in range(300)]
     vectors = np.asarray(embedder.batch_embed(texts), dtype=np.float64)
@@ -156,7 +159,7 @@ def test_a_query_vector_may_be_any_array_of_numbers(dtype, db):
     db.admin.drain_vector_projection()
     vector = DeterministicEmbedder().batch_embed(["text 3"])[0]
     shaped = {
-        list: lambda: vector.tolist(),
+        list: vector.tolist,
         "strided": lambda: np.repeat(vector, 2)[::2],
         "read-only": lambda: _read_only(vector),
         "buffer": lambda: memoryview(vector.copy()),
@@ -241,12 +244,12 @@ def test_equal_chunks_come_in_the_order_in_which_they_were_first_written(open_db
     for limit in (1, 3, 64, 100, 150):
         found = [hit.node_id for hit in db.semantic_search("10 same", limit=limit)]
         assert found == expected[:limit], limit
+        words = [hit.node_id for hit in db.text_search("same", limit=limit)]
+        assert words == expected[:limit], limit
 
 
 def test_a_chunk_given_by_the_caller_is_the_one_that_the_hit_names(db):
-    db.write(
-        Node("Doc", "a", chunks=[Chunk("red boat", "front"), Chunk("blue harbour", "back")])
-    )
+    db.write(Node("Doc", "a", chunks=[Chunk("red boat", "front"), Chunk("blue harbour", "back")]))
     db.admin.drain_vector_projection()
     (hit,) = db.search("blue harbour")
     assert (hit.node_id, hit.chunk_id, hit.text) == ("a", "back", "blue harbour")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
 from fathomdb import InvalidInputError, Node
 from fathomdb.search.text import MAX_WORDS
 from fathomdb.store.fts import TOKENIZERS
 from fathomdb.testing import temporary
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 SYNTAX = [
     '"', '""', '"""', "'", "''", '"harbour', 'harbour"', '"harbour"', "AND", "OR", "NOT", "NEAR",
@@ -55,7 +56,7 @@ def test_a_word_is_found_whatever_stands_around_it(db, query):
 
 
 def test_the_words_of_a_query_are_ored_and_more_of_them_rank_higher(db):
-    assert [hit.node_id for hit in db.text_search("sea harbour unknownword")][0] == "harbour"
+    assert db.text_search("sea harbour unknownword")[0].node_id == "harbour"
     assert len(db.text_search("sea harbour unknownword")) == 2
 
 
@@ -112,15 +113,24 @@ def test_a_query_that_is_not_a_string_is_refused(db, query):
 
 def test_a_lone_surrogate_in_a_query_is_refused(db):
     for search in (db.search, db.text_search, db.semantic_search):
-        with pytest.raises(InvalidInputError, match="character 3.*ud800"):
+        with pytest.raises(InvalidInputError, match=r"character 3.*ud800"):
             search("abc\ud800")
 
 
 def test_the_same_text_stored_and_searched_is_found_under_every_tokenizer():
-    texts = ["plain words", "NULs \0 inside \0 words", "Straße naïve", "数据库系统", "quote \" and ' end"]
+    texts = [
+        "plain words",
+        "NULs \0 inside \0 words",
+        "Straße naïve",
+        "数据库系统",
+        "quote \" and ' end",
+    ]
     with temporary(embedder=False) as engine:
         engine.write(Node("Doc", str(n), text) for n, text in enumerate(texts))
         for tokenizer in TOKENIZERS:
             engine.admin.configure_fts(tokenizer)
             for n, text in enumerate(texts):
-                assert str(n) in {hit.node_id for hit in engine.text_search(text)}, (tokenizer, text)
+                assert str(n) in {hit.node_id for hit in engine.text_search(text)}, (
+                    tokenizer,
+                    text,
+                )

@@ -7,6 +7,7 @@ import sys
 
 import apsw
 import pytest
+
 from fathomdb import Node
 from fathomdb.store import fts
 from fathomdb.store.connection import open_reader, open_writer
@@ -42,9 +43,7 @@ def test_the_writer_has_every_guard_on(db):
 
 def test_secure_delete_is_on_in_full_text_too(db):
     with db._runtime.snapshot() as reader:
-        setting = reader.execute(
-            f"SELECT v FROM {fts.MAIN}_config WHERE k = 'secure-delete'"
-        ).get
+        setting = reader.execute(f"SELECT v FROM {fts.MAIN}_config WHERE k = 'secure-delete'").get
     assert setting == 1
     db.write(Node("Doc", "a", "text"))
     db.admin.configure_fts("trigram")
@@ -108,9 +107,11 @@ def test_states_and_references_are_held_by_the_file_itself(db):
         "DELETE FROM nodes",
         "DELETE FROM chunks",
         "DELETE FROM kinds",
-        "INSERT INTO vector_projection_work SELECT work_id + 1, chunk_key, profile_id, kind, "
-        "canonical_hash, priority, state, fence, attempts, enqueued_at_ms, due_at_ms, cause, "
-        "last_error FROM vector_projection_work",
+        (
+            "INSERT INTO vector_projection_work SELECT work_id + 1, chunk_key, profile_id, kind, "
+            "canonical_hash, priority, state, fence, attempts, enqueued_at_ms, due_at_ms, cause, "
+            "last_error FROM vector_projection_work"
+        ),
         "INSERT INTO engine_state (id, cursor, fence) VALUES (2, 0, 0)",
     ]
 

@@ -1,0 +1,116 @@
+"""``fathomdb check``: is every row of the file what it must be?"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from fathomdb.admin.export import MANIFEST_SUFFIX, verify_export
+from fathomdb.cli import database, exits, formats
+from fathomdb.cli.messages import say
+from fathomdb.errors import (
+    CorruptDatabaseError,
+    DatabaseLockedError,
+    InvalidInputError,
+    ReadOnlyError,
+)
+
+if TYPE_CHECKING:
+    from fathomdb.admin.integrity import IntegrityReport
+    from fathomdb.engine import Engine
+
+SHOWN_FINDINGS = 20
+
+
+@click.command("check", short_help="Look at every row, and say what is wrong.")
+@database.db_option
+@database.json_option
+def command(*, path: str, as_json: bool) -> int:
+    """Look at every row of a database, and say what is wrong.
+
+    Where TARGET.manifest.json of an export lies beside the file, its checksum is compared too, and
+    the file is only read. Ends with 1 where something is wrong.
+    """
+    database.must_exist(path)
+    has_manifest = os.path.exists(os.path.realpath(path) + MANIFEST_SUFFIX)
+    # First of all: opening the file for writing would change it.
+    not_as_exported = _verify(path) if has_manifest else None
+    report = _check(path, only_read=has_manifest)
+    if as_json:
+        _print_json(report, not_as_exported, has_manifest=has_manifest)
+    else:
+        _print(report, not_as_exported, has_manifest=has_manifest)
+    return exits.DONE if report.ok and not_as_exported is None else exits.PROBLEM
+
+
+def _verify(path: str) -> str | None:
+    """What is wrong with an export, or None."""
+    try:
+        verify_export(path)
+    except (CorruptDatabaseError, InvalidInputError) as error:
+        return str(error)
+    return None
+
+
+def _check(path: str, *, only_read: bool) -> IntegrityReport:
+    from fathomdb.cli import bars
+
+    with _opened(path, only_read=only_read) as db, bars.one("Checking", "rows") as progress:
+        return db.admin.check_integrity(progress)
+
+
+def _opened(path: str, *, only_read: bool) -> Engine:
+    """To write where that can be, since some checks need it; the report says which were left out."""
+    if only_read:
+        return database.read(path)
+    try:
+        return database.own(path)
+    except (DatabaseLockedError, ReadOnlyError):
+        return database.read(path)
+
+
+def _print_json(
+    report: IntegrityReport, not_as_exported: str | None, *, has_manifest: bool
+) -> None:
+    from fathomdb.cli import terminal
+    from fathomdb.records import to_plain
+
+    plain = to_plain(report)
+    plain["ok"] = report.ok and not_as_exported is None
+    plain["manifest"] = {"there": has_manifest, "problem": not_as_exported}
+    terminal.print_json(plain)
+
+
+def _print(report: IntegrityReport, not_as_exported: str | None, *, has_manifest: bool) -> None:
+    from fathomdb.cli import terminal
+
+    console = terminal.out()
+    rows = report.counts["chunks"] + report.counts["vectors"]
+    problems = sum(report.found.values())
+    looked = f"{formats.counted(rows, 'row')} looked at in {formats.duration(report.seconds)}"
+    if report.ok:
+        console.print(f"Nothing is wrong: {looked}", style="green")
+    else:
+        console.print(f"{formats.counted(problems, 'problem')} found: {looked}", style="bold red")
+    if has_manifest and not_as_exported is None:
+        console.print("The file is what was exported, byte by byte", style="green")
+    elif not_as_exported is not None:
+        said = formats.printable(not_as_exported)
+        console.print(f"Not as it was exported: {said}", style="bold red")
+    if report.findings:
+        found = terminal.table("problem", "where", "what")
+        for finding in report.findings[:SHOWN_FINDINGS]:
+            found.add_row(finding.code, finding.table, formats.printable(finding.message))
+        console.print(found)
+        if problems > SHOWN_FINDINGS:
+            by_code = ", ".join(f"{n:,} {code}" for code, n in sorted(report.found.items()))
+            console.print(f"In all: {by_code}; --json lists the first 100 of each")
+    grid = terminal.facts()
+    grid.columns[1].justify = "right"
+    for name, number in report.counts.items():
+        grid.add_row(name.replace("_", " "), f"{number:,}")
+    console.print(grid)
+    for reason in report.skipped:
+        say(f"Not looked at: {formats.printable(reason)}")

@@ -1,0 +1,191 @@
+"""``fathomdb status``: what a file holds, what waits, and how its owner is doing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fathomdb.cli import database, exits, formats
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from fathomdb.admin.status import KindStatus, Status
+
+WATCH_SECONDS = 1.0
+WATCH_SHARE = 5
+"""A watched file is read for a fifth of the time at most: counting all its rows takes some."""
+
+
+@click.command("status", short_help="Show what there is, what waits, what failed.")
+@database.db_option
+@click.option("--watch", is_flag=True, help="Look again every second, until Ctrl-C.")
+@database.json_option
+def command(*, path: str, watch: bool, as_json: bool) -> int:
+    """Show what a database holds, what waits for vectors, and what failed.
+
+    Works while another process has the database open.
+    """
+    from fathomdb.cli import terminal
+
+    if watch and (as_json or not sys.stdout.isatty()):
+        raise click.UsageError("--watch needs a terminal, and goes with no --json.")
+    with database.read(path) as db:
+        if watch:
+            _watch(db.admin.status)
+        status = db.admin.status()
+    if as_json:
+        terminal.print_json(_plain(status))
+    else:
+        terminal.out().print(_shown(status))
+    return exits.DONE
+
+
+def _watch(read: Any) -> None:
+    """Shows the status until Ctrl-C, which is click's to hear."""
+    from rich.live import Live
+
+    from fathomdb.cli import terminal
+
+    with Live(console=terminal.out(), auto_refresh=False) as live:
+        while True:
+            began = time.monotonic()
+            live.update(_shown(read()), refresh=True)
+            took = time.monotonic() - began
+            time.sleep(max(WATCH_SECONDS, (WATCH_SHARE - 1) * took))
+
+
+def _plain(status: Status) -> dict[str, Any]:
+    from fathomdb.records import to_plain
+
+    return {**to_plain(status), "pending": status.pending, "failed": status.failed}
+
+
+# --- as a person reads it -------------------------------------------------------------------------
+
+
+def _shown(status: Status) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[RenderableType] = [
+        Text(formats.printable(status.path), style="bold", overflow="fold"),
+        _about(status),
+    ]
+    if status.kinds:
+        parts += [Text(), _kinds(status)]
+    problems = _problems(status)
+    if problems:
+        parts += [Text(), *(Text(line, style=style) for line, style in problems)]
+    return Group(*parts)
+
+
+def _about(status: Status) -> RenderableType:
+    from fathomdb.cli import terminal
+
+    grid = terminal.facts()
+    grid.add_row("size", formats.size(status.file_bytes))
+    grid.add_row("model", formats.printable(status.active_profile or "none: found by words only"))
+    grid.add_row("tokenizer", status.tokenizer)
+    grid.add_row("commits", f"{status.cursor:,}")
+    grid.add_row("owner", _owner(status))
+    counters = status.counters
+    if counters.get("embed_calls"):
+        applied, seconds = int(counters["applied"]), float(counters["embed_seconds"])
+        calls = formats.counted(int(counters["embed_calls"]), "call")
+        speed = formats.rate(applied, seconds)
+        grid.add_row(
+            "embedded",
+            f"{applied:,} chunks in {calls} and {formats.duration(seconds)}"
+            + (f" ({speed})" if speed else ""),
+        )
+    if counters.get("truncated"):
+        grid.add_row(
+            "truncated", f"{int(counters['truncated']):,} texts longer than the model reads"
+        )
+    return grid
+
+
+def _owner(status: Status) -> str:
+    if status.owner_pid is None:
+        return "no process has it open for writing"
+    if not _runs(status.owner_pid):
+        return (
+            f"process {status.owner_pid}, which ended without closing it (nothing is lost: the "
+            "next open goes on)"
+        )
+    age = status.heartbeat_age_seconds
+    worked = "" if age is None else f", which last worked {formats.duration(age)} ago"
+    return f"process {status.owner_pid}{worked}"
+
+
+def _runs(pid: int) -> bool:
+    if os.name != "posix":
+        return True  # there, signal 0 is not a question
+    with contextlib.suppress(PermissionError):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+    return True
+
+
+def _kinds(status: Status) -> RenderableType:
+    from fathomdb.cli import terminal
+
+    shown = terminal.table("kind", ">nodes", ">chunks", ">vectors", ">waiting", ">failed", "index")
+    for kind in status.kinds:
+        index = kind.vector_index
+        waiting, failed = _waiting(kind), 0 if index is None else index.failed
+        shown.add_row(
+            formats.printable(kind.kind),
+            f"{kind.nodes:,}",
+            f"{kind.chunks:,}",
+            formats.share(kind.chunks - waiting - failed, kind.chunks) if _indexed(kind) else "",
+            f"{waiting:,}" if waiting else "",
+            f"{failed:,}" if failed else "",
+            _state(kind),
+        )
+    return shown
+
+
+def _indexed(kind: KindStatus) -> bool:
+    return kind.vector_index is not None and kind.vector_index.enabled
+
+
+def _waiting(kind: KindStatus) -> int:
+    index = kind.vector_index
+    if index is None:
+        return 0
+    return index.pending_incremental + index.pending_backfill + index.inflight
+
+
+def _state(kind: KindStatus) -> str:
+    if kind.vector_index is None:
+        return "none"
+    return kind.vector_index.state if kind.vector_index.enabled else "disabled"
+
+
+def _problems(status: Status) -> list[tuple[str, str]]:
+    """What needs a person, and its style; empty where nothing does."""
+    lines = []
+    if status.outage:
+        lines.append((f"The embedder is away: {formats.printable(status.outage)}", "bold red"))
+    if status.pending and status.queue_age_seconds is not None:
+        age = formats.duration(status.queue_age_seconds)
+        waiting = formats.counted(status.pending, "chunk waits", "chunks wait")
+        lines.append((f"{waiting} for a vector, the oldest for {age}", "yellow"))
+        if status.owner_pid is None or not _runs(status.owner_pid):
+            lines.append((f"Nobody works on them: fathomdb drain --db {status.path}", "yellow"))
+    for kind in status.kinds:
+        index = kind.vector_index
+        if index is not None and index.failed:
+            failed = formats.counted(index.failed, "vector")
+            why = formats.printable(index.last_error or "no reason is known")
+            lines.append((f"{failed} of kind {kind.kind} failed, last: {why}", "red"))
+    return lines

@@ -1,0 +1,213 @@
+"""What changes while a text is being embedded: the late result writes nothing."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+import inside
+from fathomdb import Node
+from fathomdb.actors.embed_pool import Urgency
+from fathomdb.testing import DeterministicEmbedder, RecordingEmbedder
+
+OTHER = DeterministicEmbedder(seed=1)
+
+
+class Tick(threading.Thread):
+    """A tick whose embedder is held; ``finish`` lets it go on and returns the report."""
+
+    def __init__(self, db, embedder):
+        super().__init__()
+        self._db, self._embedder, self._report = db, embedder, None
+        embedder.hold()
+        self.start()
+        embedder.wait_held()
+
+    def run(self):
+        self._report = self._db.admin.run_tick()
+
+    def finish(self):
+        self._embedder.release()
+        self.join(30)
+        assert self._report is not None
+        assert inside.adds_up(self._report)
+        return self._report
+
+
+@pytest.fixture
+def embedder():
+    return RecordingEmbedder(DeterministicEmbedder())
+
+
+@pytest.fixture
+def db(open_db, embedder):
+    return open_db(embedder=embedder)
+
+
+def _write(db, text="the old text", kind="Document", chunks=None):
+    node = Node(kind, "n", chunks=chunks) if chunks else Node(kind, "n", text)
+    return db.write([node, Node("Document", "bystander", "not touched")])
+
+
+def test_text_rewritten_while_embedding_gets_its_own_vector_and_the_late_one_is_dropped(
+    db, embedder
+):
+    _write(db)
+    tick = Tick(db, embedder)
+    _write(db, "the new text")
+    report = tick.finish()
+
+    assert report.discard_reasons == {"superseded": 1}
+    assert report.incremental_processed == 1
+    assert set(inside.vectors(db)) == {"bystander#0"}
+    assert inside.work(db)["n#0"].state == "pending"
+
+    report = db.admin.drain_vector_projection(timeout=30)
+    assert (report.processed, report.remaining) == (1, 0)
+    assert embedder.texts.count("the new text") == 1
+    inside.check(db, DeterministicEmbedder())
+
+
+def test_text_rewritten_there_and_back_while_embedding_still_drops_the_late_vector(db, embedder):
+    # The text is the same again, but the row is another claim's: only the fence can tell.
+    _write(db)
+    tick = Tick(db, embedder)
+    _write(db, "the new text")
+    _write(db, "the old text")
+
+    assert tick.finish().discard_reasons == {"superseded": 1}
+    assert db.admin.drain_vector_projection(timeout=30).processed == 1
+    inside.check(db, DeterministicEmbedder())
+
+
+def test_a_node_retired_while_embedding_leaves_no_vector(db, embedder):
+    _write(db)
+    tick = Tick(db, embedder)
+    db.write(retire="n")
+
+    assert tick.finish().discard_reasons == {"superseded": 1}
+    assert set(inside.vectors(db)) == {"bystander#0"}
+    assert inside.work(db) == {}
+    inside.check(db, DeterministicEmbedder())
+
+
+def test_a_node_retired_and_written_again_while_embedding_gets_the_vector_of_its_new_text(
+    db, embedder
+):
+    _write(db)
+    tick = Tick(db, embedder)
+    db.write(retire="n")
+    _write(db, "another text under the same id")
+
+    assert tick.finish().discard_reasons == {"superseded": 1}
+    db.admin.drain_vector_projection(timeout=30)
+    inside.check(db, DeterministicEmbedder())
+
+
+def test_a_chunk_deleted_while_embedding_leaves_no_vector(db, embedder):
+    _write(db, chunks=["first", "second", "third"])
+    tick = Tick(db, embedder)
+    _write(db, chunks=["first"])
+
+    assert tick.finish().discard_reasons == {"superseded": 2}
+    assert set(inside.vectors(db)) == {"n#0", "bystander#0"}
+    assert inside.work(db) == {}
+    inside.check(db, DeterministicEmbedder())
+
+
+def test_a_kind_disabled_while_embedding_gets_no_vectors(db, embedder):
+    _write(db)
+    tick = Tick(db, embedder)
+    db.admin.disable_vec("Document")
+
+    assert tick.finish().discard_reasons == {"superseded": 2}
+    assert inside.vectors(db) == {}
+    assert inside.work(db) == {}
+
+
+def test_a_kind_disabled_and_enabled_while_embedding_is_owed_anew(db, embedder):
+    _write(db)
+    tick = Tick(db, embedder)
+    db.admin.disable_vec("Document")
+    assert db.admin.configure_vec("Document").enqueued_backfill_rows == 2
+
+    assert tick.finish().discard_reasons == {"superseded": 2}
+    assert db.admin.drain_vector_projection(timeout=30).backfill_processed == 2
+    inside.check(db, DeterministicEmbedder())
+
+
+def test_a_node_that_changes_kind_while_embedding_gets_its_vector_in_the_new_index(db, embedder):
+    _write(db)
+    tick = Tick(db, embedder)
+    _write(db, kind="Note")
+
+    assert tick.finish().discard_reasons == {"superseded": 1}
+    db.admin.drain_vector_projection(timeout=30)
+    inside.check(db, DeterministicEmbedder())
+
+
+def test_a_profile_replaced_while_embedding_gets_no_vector_of_the_old_model(db, embedder):
+    _write(db)
+    tick = Tick(db, embedder)
+    outcome = db.admin.configure_embedding(OTHER, acknowledge_rebuild_impact=True)
+
+    assert outcome.outcome == "replaced"
+    assert tick.finish().discard_reasons == {"superseded": 2}
+    assert inside.vectors(db) == {}
+    assert db.admin.drain_vector_projection(timeout=30).processed == 2
+    inside.check(db, OTHER)
+
+
+def test_a_profile_replaced_under_the_background_is_worked_off_by_the_new_model_at_once(open_db):
+    embedder = RecordingEmbedder(DeterministicEmbedder())
+    embedder.hold()
+    db = open_db(embedder=embedder, background=True)
+    receipt = db.write([Node("Document", f"n{i}", f"text {i}") for i in range(200)])
+    embedder.wait_held()  # a batch is in the embedder, and the next one waits behind it
+
+    db.admin.configure_embedding(OTHER, acknowledge_rebuild_impact=True)
+    embedder.release()
+
+    # In less than the time that the background rests after a run that the store made fail.
+    assert db.wait(receipt, timeout=4.0).complete
+    inside.check(db, OTHER)
+
+
+def test_a_drain_under_way_survives_that_its_model_is_replaced(db, embedder):
+    db.write([Node("Document", f"n{i}", f"text {i}") for i in range(200)])
+    reports = []
+    drain = threading.Thread(
+        target=lambda: reports.append(db.admin.drain_vector_projection(timeout=30))
+    )
+    embedder.hold()
+    drain.start()
+    embedder.wait_held()
+    db.admin.configure_embedding(OTHER, acknowledge_rebuild_impact=True)
+    embedder.release()
+    drain.join(30)
+
+    (report,) = reports
+    assert inside.adds_up(report)
+    assert report.processed == 0
+    assert db.admin.drain_vector_projection(timeout=30).processed == 200
+    inside.check(db, OTHER)
+
+
+def test_a_query_that_waits_for_a_model_that_is_replaced_is_embedded_by_the_new_one(db, embedder):
+    _write(db)
+    tick = Tick(db, embedder)
+    results = []
+    search = threading.Thread(target=lambda: results.append(db.search("text", mode="hybrid")))
+    search.start()
+    waiting = db._runtime.model.pool._waiting[Urgency.QUERY]
+    while not waiting:  # behind the batch that is held
+        search.join(0.001)
+
+    db.admin.configure_embedding(OTHER, acknowledge_rebuild_impact=True)
+    search.join(30)
+    tick.finish()
+
+    (result,) = results
+    assert result.degraded != "outage"
+    assert embedder.queries == []

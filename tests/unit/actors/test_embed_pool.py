@@ -1,0 +1,189 @@
+"""EmbedPool: the one place where embedders are called, and never more often than they declare."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from fathomdb import EmbedderContractError, EngineClosedError
+from fathomdb.actors.embed_pool import MAX_ABANDONED, EmbedPool, Urgency
+from fathomdb.embedders.protocol import EmbedderLimits
+from fathomdb.testing import DeterministicEmbedder
+
+
+@pytest.fixture
+def make_pool():
+    pools = []
+
+    def make(concurrency=1):
+        pool = EmbedPool(DeterministicEmbedder(limits=EmbedderLimits(concurrency=concurrency)))
+        pools.append(pool)
+        return pool
+
+    yield make
+    for pool in pools:
+        pool.close()
+
+
+class Call:
+    """A call that runs until it is let go."""
+
+    def __init__(self, result=None):
+        self.begun, self.go = threading.Event(), threading.Event()
+        self._result = result
+
+    def __call__(self):
+        self.begun.set()
+        assert self.go.wait(30)
+        return self._result
+
+
+def _held(pool, result=None, **options):
+    call = Call(result)
+    return call, pool.submit(call, **options)
+
+
+def test_queries_go_before_batches_that_wait_and_each_kind_keeps_its_order(make_pool):
+    pool = make_pool()
+    first, _ = _held(pool)
+    assert first.begun.wait(30)
+    ran = []
+    batches = [pool.submit(lambda n=n: ran.append(("batch", n))) for n in range(3)]
+    queries = [pool.submit(lambda n=n: ran.append(("query", n)), Urgency.QUERY) for n in range(3)]
+    first.go.set()
+    for reply in (*batches, *queries):
+        reply.result(30)
+
+    assert ran == [*(("query", n) for n in range(3)), *(("batch", n) for n in range(3))]
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_it_is_never_entered_more_often_than_it_declares(make_pool, concurrency):
+    pool = make_pool(concurrency)
+    lock, inside, most = threading.Lock(), [0], [0]
+    replies = []
+
+    def call():
+        with lock:
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+        time.sleep(0)  # lets the other threads run while this one is inside
+        with lock:
+            inside[0] -= 1
+
+    def submit(thread):
+        replies.extend(
+            pool.submit(call, Urgency.QUERY if (n + thread) % 3 == 0 else Urgency.BACKFILL)
+            for n in range(100)
+        )
+
+    threads = [threading.Thread(target=submit, args=(n,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    for reply in replies:
+        reply.result(30)
+
+    assert len(replies) == 600
+    assert most[0] <= concurrency
+
+
+def test_as_many_calls_run_at_once_as_it_declares_also_after_its_threads_were_idle(make_pool):
+    pool = make_pool(4)
+    for together in (1, 2, 4, 4, 3):
+        held = [_held(pool) for _ in range(together)]
+        for call, _ in held:
+            assert call.begun.wait(30), "a call waits though a thread could run it"
+        for call, reply in held:
+            call.go.set()
+            reply.result(30)
+
+
+def test_an_exception_reaches_the_caller_and_the_thread_goes_on(make_pool):
+    pool = make_pool()
+
+    with pytest.raises(ZeroDivisionError):
+        pool.submit(lambda: 1 // 0).result(30)
+
+    assert pool.submit(lambda: 7).result(30) == 7
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_what_is_not_an_exception_is_a_broken_contract_and_the_thread_goes_on(make_pool, error):
+    pool = make_pool()
+
+    def call():
+        raise error
+
+    with pytest.raises(EmbedderContractError, match=error.__name__):
+        pool.submit(call).result(30)
+    assert pool.submit(lambda: 7).result(30) == 7
+
+
+def test_an_abandoned_call_that_has_not_begun_never_begins(make_pool):
+    pool = make_pool()
+    first, _ = _held(pool)
+    assert first.begun.wait(30)
+    second, reply = _held(pool)
+
+    pool.abandon(reply)
+    first.go.set()
+    pool.submit(lambda: None).result(30)
+
+    assert reply.cancelled()
+    assert not second.begun.is_set()
+    assert not pool.stuck
+
+
+def test_with_a_concurrency_of_one_nothing_is_called_until_an_abandoned_call_returns(make_pool):
+    pool = make_pool()
+    hung, hung_reply = _held(pool)
+    assert hung.begun.wait(30)
+    pool.abandon(hung_reply)
+    assert pool.stuck
+    next_call, next_reply = _held(pool, "next")
+    assert not next_call.begun.is_set()
+
+    hung.go.set()
+    assert next_call.begun.wait(30)
+    assert not pool.stuck
+    next_call.go.set()
+    assert next_reply.result(30) == "next"
+
+
+def test_with_a_higher_concurrency_another_thread_takes_the_place_of_an_abandoned_call(make_pool):
+    pool = make_pool(2)
+    hung = []
+    for _ in range(MAX_ABANDONED):
+        assert not pool.stuck
+        call, reply = _held(pool)
+        assert call.begun.wait(30)
+        pool.abandon(reply)
+        hung.append((call, reply))
+
+    assert pool.stuck  # their number is bounded
+    waiting, reply = _held(pool, "at last")
+    waiting.go.set()
+    hung[0][0].go.set()
+    assert reply.result(30) == "at last"
+    assert not pool.stuck
+    for call, _ in hung:
+        call.go.set()
+
+
+def test_close_cancels_what_waits_refuses_what_comes_and_waits_for_nobody(make_pool):
+    pool = make_pool()
+    running, running_reply = _held(pool, "done")
+    assert running.begun.wait(30)
+    _, waiting = _held(pool)
+
+    pool.close()
+
+    assert waiting.cancelled()
+    with pytest.raises(EngineClosedError):
+        pool.submit(lambda: None)
+    running.go.set()
+    assert running_reply.result(30) == "done"

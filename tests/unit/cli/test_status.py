@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import os
+
+import fathomdb
+
+
+def test_another_process_sees_what_waits_while_the_owner_works(spawn, open_db, path):
+    db = open_db()
+    db.write(fathomdb.Node("Note", f"n{n}", f"text {n}") for n in range(7))
+
+    said = spawn("status", "--db", path, "--json").json
+    shown = spawn("status", "--db", path)
+
+    assert (said["pending"], said["owner_pid"]) == (7, os.getpid())
+    assert said["kinds"][0]["nodes"] == 7
+    assert f"process {os.getpid()}" in shown.out
+    assert "7 chunks wait for a vector" in shown.out
+    assert "drain" not in shown.out
+
+
+def test_what_waits_without_an_owner_names_the_command_that_makes_it(run, notes, jsonl):
+    run(
+        *("ingest", jsonl([{"id": "x", "text": "later"}])),
+        *("--db", notes, "--kind", "Note", "--no-wait"),
+    )
+
+    assert f"fathomdb drain --db {notes}" in run("status", "--db", notes).out
+
+
+def test_a_complete_file_shows_its_kinds_and_nothing_to_do(run, notes):
+    done = run("status", "--db", notes)
+
+    assert done.code == 0
+    row = next(line.split() for line in done.out.splitlines() if line.startswith("Note"))
+    assert row == ["Note", "3", "2", "100", "%", "fresh"]
+    assert "wait" not in done.out.split("index")[1]
+    assert "no process has it open" in done.out
+
+
+def test_failed_vectors_are_shown_with_their_cause(run, jsonl, path, plugins):
+    run(
+        *("ingest", jsonl([{"id": "x", "text": "bad"}])),
+        *("--db", path, "--kind", "Note", "--embedder", "picky"),
+    )
+
+    assert "1 vector of kind Note failed" in run("status", "--db", path).out
+
+
+def test_an_owner_that_died_is_named_as_such(run, spawn, path, jsonl):
+    import subprocess
+    import sys
+
+    code = (
+        f"import os, fathomdb; db = fathomdb.open({path!r}); "
+        "db.write(fathomdb.Node('Note', 'a', 'text')); os._exit(9)"
+    )
+    died = subprocess.Popen([sys.executable, "-c", code])
+    died.wait()
+
+    done = run("status", "--db", path)
+
+    assert f"process {died.pid}, which ended without closing it" in done.out
+
+
+def test_no_line_is_wider_than_the_terminal_or_ends_in_blanks(run, notes):
+    lines = run("status", "--db", notes).out.splitlines()
+
+    assert [line for line in lines[1:] if len(line) > 80] == []
+    assert [line for line in lines if line != line.rstrip()] == []

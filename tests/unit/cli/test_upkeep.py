@@ -1,0 +1,176 @@
+"""inspect, drain, check and export."""
+
+from __future__ import annotations
+
+import json
+
+import apsw
+import pytest
+
+import fathomdb
+
+
+def ingest(run, jsonl, path, *texts, embedder="picky", options=()):
+    given = jsonl({"id": f"n{n}", "text": text} for n, text in enumerate(texts))
+    return run("ingest", given, "--db", path, "--kind", "Note", "--embedder", embedder, *options)
+
+
+# --- inspect --------------------------------------------------------------------------------------
+
+
+def test_inspect_says_the_verdict_first(run, notes):
+    done = run("inspect", "rain", "--db", notes)
+
+    assert done.code == 0
+    with fathomdb.open(notes, read_only=True) as db:
+        assert done.out.splitlines()[0] == db.admin.inspect("rain").verdict
+
+
+def test_inspect_with_a_query_has_ranks_and_filters(run, notes):
+    arguments = ("inspect", "euro", "--db", notes, "--query", "rain", "--where", '{"year": 2024}')
+
+    shown, said = run(*arguments), run(*arguments, "--json").json
+
+    assert "does not meet" in shown.out
+    assert said["query"]["filters"][0]["passes"] is False
+    assert said["verdict"] == shown.out.splitlines()[0]
+
+
+def test_inspect_of_a_record_that_is_not_there_ends_with_1(run, notes):
+    done = run("inspect", "nobody", "--db", notes)
+
+    assert done.code == 1
+    assert "never written" in done.out
+
+
+# --- drain ----------------------------------------------------------------------------------------
+
+
+def test_drain_makes_what_is_owed_and_then_has_nothing_to_do(run, jsonl, path, plugins):
+    ingest(run, jsonl, path, "one", "two", options=["--no-wait"])
+
+    first, second = run("drain", "--db", path, "--json"), run("drain", "--db", path)
+
+    assert (first.code, first.json["incremental_processed"], first.json["stopped_by"]) == (
+        0,
+        2,
+        "idle",
+    )
+    assert second.code == 0
+    assert "Nothing to do" in second.out
+
+
+def test_drain_ends_with_1_where_rows_failed_and_can_try_them_again(run, jsonl, path, plugins):
+    ingest(run, jsonl, path, "bad", "good", options=["--no-wait"])
+
+    first = run("drain", "--db", path)
+    again = run("drain", "--db", path, "--retry-failed", "--json")
+
+    assert first.code == again.code == 1
+    assert "--retry-failed" in first.err
+    assert (again.json["requeued"], again.json["failed"]) == (1, 1)
+
+
+def test_drain_ends_with_1_where_the_embedder_is_away(run, jsonl, path, plugins):
+    ingest(run, jsonl, path, "one", embedder="away", options=["--no-wait"])
+
+    done = run("drain", "--db", path)
+
+    assert done.code == 1
+    assert "nobody answers at the door" in done.err
+
+
+def test_drain_ends_with_1_where_time_is_up(run, jsonl, path, plugins):
+    ingest(run, jsonl, path, *(f"text {n}" for n in range(200)), options=["--no-wait"])
+
+    done = run("drain", "--db", path, "--timeout", "0", "--json")
+
+    assert done.code == 1
+    assert done.json["stopped_by"] == "timeout"
+    assert 0 < done.json["remaining"] < 200
+
+
+def test_drain_without_an_embedder_is_an_error(run, jsonl, path):
+    run("ingest", jsonl([{"id": "a", "text": "b"}]), "--db", path, "--kind", "Note")
+
+    done = run("drain", "--db", path)
+
+    assert done.code == 1
+    assert done.err.startswith("Error: ")
+
+
+# --- check and export -----------------------------------------------------------------------------
+
+
+def test_a_sound_file_passes_a_complete_check(run, notes):
+    shown, said = run("check", "--db", notes), run("check", "--db", notes, "--json").json
+
+    assert shown.code == 0
+    assert shown.out.startswith("Nothing is wrong")
+    assert (said["ok"], said["skipped"]) == (True, [])
+
+
+def test_damage_is_shown_row_by_row_and_ends_with_1(run, notes):
+    damage = apsw.Connection(notes)
+    damage.execute("UPDATE chunks SET canonical_hash = zeroblob(32)")
+    damage.close()
+
+    shown, said = run("check", "--db", notes), run("check", "--db", notes, "--json").json
+
+    assert shown.code == 1
+    assert "problems found" in shown.out
+    assert "rain#0" in shown.out
+    assert not said["ok"]
+
+
+def test_a_check_beside_the_owner_says_what_it_left_out(spawn, open_db, path):
+    db = open_db()
+    db.write(fathomdb.Node("Note", "a", "text"))
+
+    done = spawn("check", "--db", path)
+
+    assert done.code == 0
+    assert "Not looked at: " in done.err
+
+
+def test_an_export_is_a_database_that_passes_its_check_again_and_again(run, notes, tmp_path):
+    target = str(tmp_path / "copy.db")
+
+    exported = run("export", target, "--db", notes)
+
+    assert exported.code == 0
+    assert target in exported.out
+    for _ in range(2):
+        done = run("check", "--db", target, "--json")
+        assert (done.code, done.json["manifest"]) == (0, {"there": True, "problem": None})
+    hits = run("search", "paris", "--db", target, "--json").json["hits"]
+    assert hits[0]["node_id"] == "rain"
+    # Looking at it did not change it.
+    assert fathomdb.verify_export(target).path == target
+
+
+@pytest.mark.parametrize("changed", ["bytes", "manifest"])
+def test_an_export_that_was_changed_fails_its_check(run, notes, tmp_path, changed):
+    target = tmp_path / "copy.db"
+    run("export", str(target), "--db", notes)
+    manifest = tmp_path / "copy.db.manifest.json"
+    if changed == "bytes":
+        said = json.loads(manifest.read_text())
+        manifest.write_text(json.dumps({**said, "sha256": "0" * 64}))
+    else:
+        manifest.write_text("{}")
+
+    done = run("check", "--db", str(target))
+
+    assert done.code == 1
+    assert "Not as it was exported" in done.out
+
+
+def test_an_export_never_overwrites(run, notes, tmp_path):
+    target = tmp_path / "there.db"
+    target.write_text("mine")
+
+    done = run("export", str(target), "--db", notes)
+
+    assert done.code == 1
+    assert target.read_text() == "mine"
