@@ -11,6 +11,7 @@ from docs.documents import ROOT, blocks, run
 RUN = [
     "README.md",
     "docs/tutorial.md",
+    "docs/explanation/architecture.md",
     *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs" / "howto").glob("*.md"))),
 ]
 EVERY = [

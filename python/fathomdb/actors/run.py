@@ -160,8 +160,8 @@ class Run:
         """Claimed is what the embedder takes at once and one batch more; applied, as much again.
 
         So the next batch is ready while one is embedded and the last one is stored, and memory
-        does not grow with the queue. A commit that wakes us may have brought fresh work: there is
-        one place more for that, so that it does not wait for backfill that was claimed ahead.
+        does not grow with the queue. Where backfill was claimed ahead, a commit that wakes us has
+        one place more: its fresh work must not wait for that.
         """
         if self._one_tick:
             return self._ticks == 0
@@ -169,10 +169,8 @@ class Run:
         if len(self._applying) > self._model.pool.concurrency:
             return False
         if self._is_full():
-            # Not in the place of a backfill tick, or fresh work without end would starve it.
-            is_backfill = (self._ticks + 1) % BACKFILL_EVERY == 0
-            has_place = self._claimed() == self._model.pool.concurrency + 1
-            return woken and has_place and not is_backfill
+            may_wait = any(batch.claim.may_wait for batch in self._window)
+            return woken and may_wait and self._claimed() == self._model.pool.concurrency + 1
         return woken or not self._dry
 
     def _claimed(self) -> int:
@@ -186,11 +184,12 @@ class Run:
     def _claim(self) -> Operation[Claim]:
         """The next tick's claim, as an operation of the writer."""
         model, now_ms = self._model, self._now_ms()
-        self._ticks += 1
-        if self._ticks % BACKFILL_EVERY == 0:
-            lanes = claim.BACKFILL_FIRST
+        if self._is_full():
+            lanes = claim.FRESH_ONLY
         else:
-            lanes = claim.FRESH_ONLY if self._is_full() else claim.FRESH_FIRST
+            self._ticks += 1
+            backfill = self._ticks % BACKFILL_EVERY == 0
+            lanes = claim.BACKFILL_FIRST if backfill else claim.FRESH_FIRST
 
         def operation(tx: Transaction) -> Claim:
             return claim.claim(tx, model.profile.profile_id, model.sizes, now_ms, lanes)

@@ -8,6 +8,7 @@ import click
 
 from fathomdb.cli import database, exits, formats
 from fathomdb.cli.search import where_option
+from fathomdb.config import MAX_SEARCH_LIMIT
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 SHOWN_CHUNKS = 20
 SHOWN_CHARACTERS = 32
+"""Of a chunk's text; half of it where scores stand beside it."""
 
 
 @click.command("inspect", short_help="Say why a record is found, or not.")
@@ -132,20 +134,21 @@ def _of_query(query: QueryReport) -> RenderableType:
 
 
 def _rank(rank: int | None, measured: tuple[str, float | None] | None) -> str:
-    said = "not found" if rank is None else f"{rank:,}"
-    if measured is not None and measured[1] is not None:
-        said += f"  ({measured[0]} {measured[1]:.3f})"
-    return said
+    if measured is None or measured[1] is None:
+        return "not found" if rank is None else f"{rank:,}"
+    said = f"beyond {MAX_SEARCH_LIMIT:,}" if rank is None else f"{rank:,}"
+    return f"{said} ({measured[0]} {measured[1]:.3f})"
 
 
 def _chunks(report: NodeReport) -> RenderableType:
     from fathomdb.cli import terminal
 
     with_query = report.query is not None
-    measures = (">text score", ">distance") if with_query else ()
+    measures = (">score", ">distance") if with_query else ()
+    characters = SHOWN_CHARACTERS // 2 if with_query else SHOWN_CHARACTERS
     shown = terminal.table("chunk", "words", "vector", *measures, "text")
-    # Not the whole text: it would take the room of all other columns.
-    shown.columns[-1].no_wrap, shown.columns[-1].overflow = True, "ellipsis"
+    for column in shown.columns[1:]:
+        column.no_wrap = True  # it is the id that folds where room is short
     for chunk in report.chunks[:SHOWN_CHUNKS]:
         scores = (_number(chunk.text_score), _number(chunk.distance)) if with_query else ()
         shown.add_row(
@@ -153,7 +156,7 @@ def _chunks(report: NodeReport) -> RenderableType:
             "indexed" if chunk.in_text_index else "missing",
             formats.printable(_vector(chunk)),
             *scores,
-            formats.printable(chunk.text)[:SHOWN_CHARACTERS],
+            formats.printable(chunk.text)[:characters],
         )
     return shown
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import IO, Any, NoReturn
+from typing import IO, Any, Literal, NoReturn
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -34,10 +34,9 @@ class _Console(Console):
 
 
 def _console(file: IO[str]) -> Console:
-    console = _Console(file=file, highlight=False, markup=False, emoji=False)
-    if os.environ.get("NO_COLOR"):
-        # Rich would leave bold and dim; a person who sets it wants no escapes at all.
-        console._color_system = None
+    # Of itself rich takes NO_COLOR to allow bold and dim; who sets it wants no escapes at all.
+    colors: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
+    console = _Console(file=file, color_system=colors, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = _NO_TERMINAL_WIDTH
     return console

@@ -32,8 +32,8 @@ class BatchSizes:
 class Claim:
     """Rows that are inflight under one fence, all of one lane; how many there were.
 
-    ``may_wait`` is backfill that was claimed because there was nothing fresh: fresh work that comes
-    before it is embedded goes first. Backfill whose turn it was keeps its turn.
+    ``may_wait`` is backfill that was claimed when nothing fresh was due: fresh work that comes
+    before it is embedded goes first. Backfill whose turn it was beside fresh work keeps its turn.
     """
 
     fence: int
@@ -70,6 +70,8 @@ def claim(
             fence=fence,
             now_ms=now_ms,
         )
-        may_wait = not incremental and lanes != BACKFILL_FIRST
+        may_wait = not incremental and not work.has_due(
+            tx.db, profile_id, incremental=True, now_ms=now_ms
+        )
         return Claim(fence, profile_id, incremental, count, may_wait)
     return Claim(0, profile_id, True, 0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -156,13 +157,10 @@ def test_a_reader_that_goes_away_ends_a_command_quietly(run, jsonl, path):
         assert said == ""
 
 
-def test_a_second_owner_is_told_who_the_first_is(spawn, open_db, path):
-    import os
-
+def test_a_second_owner_is_told_who_the_first_is(spawn, open_db, path, jsonl):
     open_db()
 
-    for command in (("drain",), ("ingest", __file__.replace(".py", ".txt"), "--kind", "Note")):
+    for command in (("drain",), ("ingest", jsonl([]), "--kind", "Note")):
         done = spawn(*command, "--db", path)
         assert done.code == 1
-    done = spawn("drain", "--db", path)
-    assert f"open in process {os.getpid()}" in done.err
+        assert f"open in process {os.getpid()}" in done.err

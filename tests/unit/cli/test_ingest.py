@@ -166,6 +166,7 @@ def test_another_model_than_the_files_is_refused_before_anything_is_written(
     done = run("ingest", given, "--db", notes, "--kind", "Note", "--embedder", "picky")
 
     assert done.code == 1
+    assert len(done.err.splitlines()) == 1
     assert "test/picky" in done.err
     assert "hashing" in done.err
     assert status(notes).kinds[0].nodes == 3

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import fathomdb
 
@@ -47,10 +49,7 @@ def test_failed_vectors_are_shown_with_their_cause(run, jsonl, path, plugins):
     assert "1 vector of kind Note failed" in run("status", "--db", path).out
 
 
-def test_an_owner_that_died_is_named_as_such(run, spawn, path, jsonl):
-    import subprocess
-    import sys
-
+def test_an_owner_that_died_is_named_as_such(run, path):
     code = (
         f"import os, fathomdb; db = fathomdb.open({path!r}); "
         "db.write(fathomdb.Node('Note', 'a', 'text')); os._exit(9)"
