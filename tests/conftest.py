@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import fathomdb
 import pytest
+
+import fathomdb
 from fathomdb.testing import DeterministicEmbedder
 
 if TYPE_CHECKING:

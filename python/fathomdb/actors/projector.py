@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 FAILED_RUN_WAIT_SECONDS = 5.0
 """How long the background waits after a run that the store made fail, such as on a full disk."""
 
+RECOUNT_ROWS = 8192
+"""Rows that a drain settles before it counts for its progress what remains."""
+
 
 @dataclass(slots=True, eq=False)
 class _Job:
@@ -187,9 +190,16 @@ class VectorProjectionActor(Actor):
                 return "timeout"
             return None
 
+        counted_at, counted = 0, 0
+
         def on_applied(tally: Tally) -> None:
+            nonlocal counted_at, counted
             if job.progress is not None:
-                job.progress(tally.processed, self._remaining(job.model))
+                settled = tally.processed + tally.failed
+                # Counting reads the whole queue: in between, what was settled since is taken off.
+                if not counted_at or settled - counted_at >= RECOUNT_ROWS:
+                    counted_at, counted = settled, self._remaining(job.model)
+                job.progress(tally.processed, max(0, counted - (settled - counted_at)))
             self._flush_status()
 
         run = Run(

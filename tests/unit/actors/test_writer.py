@@ -170,6 +170,36 @@ def test_a_bad_request_leaves_no_words_behind_for_the_others_of_its_group(open_s
     assert [hit.node_id for hit in db.text_search("gooseberry")] == ["b"]
 
 
+def test_a_bad_request_takes_no_words_away_from_the_one_before_it_in_its_group(open_small):
+    db = open_small()
+    db.write(Node("Note", "owner", chunks=[fathomdb.Chunk("mine", "taken")]))
+    held = Held(db)
+    errors = []
+
+    def bad():
+        thief = Node("Note", "thief", chunks=[fathomdb.Chunk("stolen", "taken")])
+        try:
+            db.write([Node("Note", "n", "something else"), thief])
+        except InvalidInputError as error:
+            errors.append(error)
+
+    mailbox = db._runtime._owned.writer._mailbox
+    threads = [
+        threading.Thread(target=db.write, args=(Node("Note", "n", "gooseberry"),)),
+        threading.Thread(target=bad),
+    ]
+    for waiting, thread in enumerate(threads, start=1):
+        thread.start()
+        while mailbox.qsize() < waiting:
+            thread.join(0.001)
+    held.let_go()
+    for thread in threads:
+        thread.join(30)
+
+    assert len(errors) == 1
+    assert [hit.node_id for hit in db.text_search("gooseberry")] == ["n"]
+
+
 def test_a_constraint_that_sqlite_refuses_is_a_typed_error_and_fails_alone(open_small):
     db = open_small()
     held = Held(db)
