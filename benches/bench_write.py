@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import fathomdb
 from alternating import rates
-from fathomdb.pipeline import write as writes
+from fathomdb.pipeline import prepare
 from materials import KIND, batches, documents, folder, fsync_seconds, null_embedder, texts
 from peers import environment
 
@@ -80,7 +80,7 @@ def main(count: int) -> None:
 
         start = time.perf_counter()
         for some in batches(nodes, BATCH):
-            writes.prepare(some, lambda _: 1000)
+            prepare.prepare(some, lambda _: 1000)
         prepared = time.perf_counter() - start
         total = ours()
         print(

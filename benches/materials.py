@@ -15,6 +15,7 @@ import sqlite_vec
 import alternating  # noqa: F401 - refuses a debug build, whoever asks
 from fathomdb import Node
 from fathomdb.embedders.protocol import EmbedderLimits
+from fathomdb.store.schema import PAGE_BYTES
 from fathomdb.store.vectors import CHUNK_SIZE
 from fathomdb.testing import NullEmbedder
 
@@ -70,6 +71,7 @@ def raw(path: Path) -> apsw.Connection:
     db = apsw.Connection(str(path))
     db.enable_load_extension(True)
     db.load_extension(sqlite_vec.loadable_path())
+    db.pragma("page_size", PAGE_BYTES)
     db.pragma("journal_mode", "wal")
     db.pragma("synchronous", "full")
     return db

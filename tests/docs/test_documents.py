@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from docs.documents import ROOT, blocks, run
+from documents import ROOT, blocks, run
 
 RUN = [
     "README.md",
@@ -47,7 +47,7 @@ def test_nobody_is_sent_to_the_package_of_another_lineage(document):
 
 def test_a_block_that_raises_is_found_with_its_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("docs.documents.ROOT", tmp_path)
+    monkeypatch.setattr("documents.ROOT", tmp_path)
     (tmp_path / "bad.md").write_text(
         "Read this:\n\n```python\nprint(1)\n```\n\n```text\n1\n```\n\n```python\n1 / 0\n```\n"
     )

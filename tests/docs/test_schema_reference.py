@@ -7,7 +7,7 @@ import re
 import pytest
 
 import inside
-from docs.documents import ROOT
+from documents import ROOT
 from fathomdb import Node
 
 OURS = (

@@ -21,7 +21,13 @@ ENDS = {
     "exception": (WRITE + "raise KeyError('a bug of the program')", 1),
     "os._exit": (WRITE + "os._exit(4)", 4),
     "kill-9": (WRITE + "os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
-    "ctrl-c": (WRITE + "os.kill(os.getpid(), signal.SIGINT); signal.pause()", -signal.SIGINT),
+    "ctrl-c": (
+        # A shell that runs tests in the background has them ignore SIGINT, and children inherit it.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        + WRITE
+        + "os.kill(os.getpid(), signal.SIGINT); signal.pause()",
+        -signal.SIGINT,
+    ),
     "engine-collected": (WRITE + "import gc; del db; gc.collect(); print('collected')", 0),
     "global-in-a-thread": (
         WRITE

@@ -84,6 +84,10 @@ def embed(runtime: Runtime, text: str, timeout_seconds: float | None) -> QueryVe
     if model.outage is not None and (model.pause_seconds() > 0 or model.pool.stuck):
         reason = f"{model.profile} is away: {model.outage}"
         return QueryVector(model.profile, None, "outage", reason)
+    if model.profile.dimension is None:
+        # A drain with another object of the same model may have learned it.
+        with runtime.snapshot() as db:
+            model.profile = profiles.get(db, model.profile.profile_id)
     timeout = runtime.config.embed_timeout_seconds if timeout_seconds is None else timeout_seconds
     try:
         blob = model.embed_query(text, timeout)

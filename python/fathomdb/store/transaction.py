@@ -29,7 +29,11 @@ class Transaction:
         self._on_commit: list[Callable[[], None]] = []
         self._on_commit_mark = 0
         db.execute("BEGIN IMMEDIATE")
-        row = only_row(db.execute("SELECT cursor, fence FROM engine_state"))
+        try:
+            row = only_row(db.execute("SELECT cursor, fence FROM engine_state"))
+        except BaseException:
+            self.rollback()  # or the next BEGIN would find this one open
+            raise
         self._stored_cursor, self._stored_fence = int(row[0]), int(row[1])
         self.fts = fts.PendingRows(db)
         self._fence = self._stored_fence

@@ -615,3 +615,22 @@ def test_no_commit_is_missed_while_claims_are_on_their_way(open_db):
     for n in range(1_000):
         report = db.wait(db.write(Node("Document", f"n{n}", text="fresh")), timeout=10.0)
         assert report.complete, (n, report)
+
+
+def test_a_dimension_learned_by_a_drain_with_another_object_serves_queries_at_once(open_db):
+    @fathomdb.embedder("acme/learns")
+    def learns(texts):
+        return DeterministicEmbedder(8).batch_embed(texts)
+
+    @fathomdb.embedder("acme/learns")
+    def the_same(texts):
+        return DeterministicEmbedder(8).batch_embed(texts)
+
+    db = open_db(embedder=learns)
+    db.write(_nodes("n", 3))
+    assert db.admin.drain_vector_projection(timeout=30, embedder=the_same).processed == 3
+
+    result = db.semantic_search("n 1", limit=3)
+
+    assert len(result) == 3
+    assert result.degraded is None
