@@ -64,7 +64,7 @@ $(VENV)/tools: pyproject.toml | $(BIN)/python
 # In place, so that a change of Python needs no install; for release, so that benches mean something.
 $(VENV)/develop: $(VENV)/tools $(RUST)
 	@echo "Compiling the native module (a minute or two the first time)"
-	@unset CONDA_PREFIX; VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/maturin develop --release --extras $(EXTRAS)
+	@unset CONDA_PREFIX; PIP_QUIET=1 VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/maturin develop --release --extras $(EXTRAS)
 	@touch $@
 
 # Not in place: the demo runs what a user's `pip install` gives.

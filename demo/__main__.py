@@ -37,7 +37,7 @@ WHEEL = ROOT / ".cache" / corpus.WHEEL_NAME
 DATABASE_NAME = "tools.db"
 TOOL, REQUEST = "Tool", "Request"
 
-# Shown with their hits. No word of the first two says how the right tool describes itself.
+# Shown with their hits.
 ASKED = (
     "What is the function of ATP synthase in mitochondria?",
     "Can you give me the height and width of Empire State building in feet?",
@@ -104,8 +104,8 @@ def _run(folder: Path, embedder: str, live: Console, report: Console) -> None:
     tools = corpus.load(WHEEL)
     path = _fresh_database(folder)
     report.print(
-        f"[bold]FathomDB {fathomdb.__version__}[/]  {len(tools.documents):,} tool descriptions, "
-        f"{len(tools.queries):,} user requests (bfcl-eval, Apache-2.0)\n",
+        f"[bold]FathomDB {fathomdb.__version__}:[/] {len(tools.documents):,} tool descriptions and "
+        f"{len(tools.queries):,} user requests of bfcl-eval (Apache-2.0)\n",
         highlight=False,
     )
     with fathomdb.open(path, embedder=embedder) as db:
@@ -115,7 +115,9 @@ def _run(folder: Path, embedder: str, live: Console, report: Console) -> None:
             report.print(f'[bold]"{text}"[/]', highlight=False)
             report.print(_hits_table(db, text, relevant[text]))
         found = {mode: _quality(db, tools.queries, mode, live) for mode in MODES}
-        report.print(f"[bold]The right tools found, over {len(tools.queries):,} requests[/]")
+        report.print(
+            f"[bold]The right tools found, over {len(tools.queries):,} requests[/]", highlight=False
+        )
         report.print(_quality_table(found))
         delays = _freshness(db, tools.queries[:FRESH_WRITES], live)
         report.print("[bold]Rates and freshness[/]")

@@ -82,15 +82,22 @@ class EmbedPool:
             self._changed.notify()
         return call.reply
 
-    def abandon(self, reply: Future[Any]) -> None:
-        """Gives up on a call: not yet begun it never will, running its result is dropped."""
+    def withdraw(self, reply: Future[Any]) -> bool:
+        """Takes back a call that has not begun; False where it has."""
         with self._changed:
             for waiting in self._waiting:
                 for call in waiting:
                     if call.reply is reply:
                         waiting.remove(call)
                         reply.cancel()
-                        return
+                        return True
+        return False
+
+    def abandon(self, reply: Future[Any]) -> None:
+        """Gives up on a call: not yet begun it never will, running its result is dropped."""
+        if self.withdraw(reply):
+            return
+        with self._changed:
             for worker in self._workers:
                 if worker.call is not None and worker.call.reply is reply:
                     worker.abandoned = True

@@ -110,6 +110,9 @@ class RebuildActor(Actor):
 
     def _text(self, job: _Job) -> int:
         def page(tx: Transaction) -> int:
+            # What writes of this very transaction have waiting is indexed now: the page would see
+            # their chunks, pass them, and have them indexed a second time at the end.
+            tx.fts.flush()
             target = fts.rebuild_target(tx.db)
             if target is None:
                 return 0

@@ -35,6 +35,13 @@ if TYPE_CHECKING:
     from fathomdb.store.readers import ReaderPool
     from fathomdb.store.transaction import Transaction
 
+CLAIMED_AHEAD = 3
+"""Batches that are claimed beyond what is embedded at once.
+
+With one, each batch of a fast embedder is a commit of its own, and the writer waits for the disk;
+with three, batches that wait share a commit (measured: 60,000 rows/s against 50,000).
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
@@ -111,11 +118,13 @@ class Run:
             if self._model.outage is not None and not self._probe():
                 return "cancelled" if self._must_stop() else "unavailable"
             stopped_by = self._loop()
-            if stopped_by != "idle":
-                self._around.woken.set()  # this run may have heard of work that it left
-            return stopped_by
+        except EngineClosedError:
+            stopped_by = "cancelled"  # the readers or the writer went first
         finally:
             self._give_back()
+        if stopped_by != "idle":
+            self._around.woken.set()  # this run may have heard of work that it left
+        return stopped_by
 
     def _loop(self) -> StoppedBy:
         stopped_by: StoppedBy | None = None
@@ -140,6 +149,8 @@ class Run:
                 self._account(self._applied(*self._applying.popleft()))
                 self._on_applied(self.tally)
                 self._dry = False
+            if stopped_by is not None:
+                self._withdraw()
             for batch in [batch for batch in self._window if self._is_ready(batch)]:
                 self._advance(batch)
                 if batch.outcome is not None:
@@ -156,28 +167,40 @@ class Run:
         """Also where the model was taken out of service: nobody wants its vectors any more."""
         return self._is_cancelled() or self._model.pool.closed
 
-    def _wants_more(self) -> bool:
-        """Claimed is what the embedder takes at once and one batch more; applied, as much again.
+    def _withdraw(self) -> None:
+        """What was claimed ahead and has not begun goes back: a stop waits for no more than that."""
+        for batch in [*self._window]:
+            if batch.call is not None and self._model.pool.withdraw(batch.call):
+                self._window.remove(batch)
+                outcome = BatchOutcome(batch.claim)
+                reply = self._call(self._settle(outcome), batch.claim.count)
+                self._applying.append((reply, outcome))
 
-        So the next batch is ready while one is embedded and the last one is stored, and memory
+    def _wants_more(self) -> bool:
+        """Claimed is what the embedder takes at once and a few batches more; applied, as much again.
+
+        So the next batch is ready while one is embedded and the last ones are stored, and memory
         does not grow with the queue. Where backfill was claimed ahead, a commit that wakes us has
         one place more: its fresh work must not wait for that.
         """
         if self._one_tick:
             return self._ticks == 0
         woken = self._around.woken.is_set()
-        if len(self._applying) > self._model.pool.concurrency:
+        if len(self._applying) >= self._most():
             return False
         if self._is_full():
             may_wait = any(batch.claim.may_wait for batch in self._window)
-            return woken and may_wait and self._claimed() == self._model.pool.concurrency + 1
+            return woken and may_wait and self._claimed() == self._most()
         return woken or not self._dry
 
     def _claimed(self) -> int:
         return sum(batch.outcome is None for batch in self._window) + len(self._claiming)
 
     def _is_full(self) -> bool:
-        return self._claimed() > self._model.pool.concurrency
+        return self._claimed() >= self._most()
+
+    def _most(self) -> int:
+        return self._model.pool.concurrency + CLAIMED_AHEAD
 
     # --- claim and verify -------------------------------------------------------------------------
 

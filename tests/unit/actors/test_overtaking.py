@@ -7,9 +7,11 @@ import threading
 import pytest
 
 import fathomdb
+from fathomdb.actors.run import CLAIMED_AHEAD
 from fathomdb.testing import DeterministicEmbedder, RecordingEmbedder
 
 SLICE = fathomdb.BACKFILL_SLICE
+CLAIMED = (1 + CLAIMED_AHEAD) * SLICE  # one in the embedder, the others claimed ahead
 
 
 class StepByStep(RecordingEmbedder):
@@ -32,7 +34,7 @@ class StepByStep(RecordingEmbedder):
 def test_fresh_work_overtakes_a_slice_of_backfill_that_was_claimed_ahead(open_db, background):
     embedder = StepByStep()
     db = open_db(embedder=embedder, background=background, index_kinds=())
-    db.write(fathomdb.Node("Note", f"old{n}", f"old text {n}") for n in range(4 * SLICE))
+    db.write(fathomdb.Node("Note", f"old{n}", f"old text {n}") for n in range(2 * CLAIMED))
     db.admin.configure_vec("Note")
     drained = []
     if not background:
@@ -40,17 +42,16 @@ def test_fresh_work_overtakes_a_slice_of_backfill_that_was_claimed_ahead(open_db
             target=lambda: drained.append(db.admin.drain_vector_projection(timeout=60))
         )
         drain.start()
-    generation = _wait_for_claimed(db, 2 * SLICE)  # one in the embedder, one claimed ahead
-    assert generation
+    _wait_for_claimed(db, CLAIMED)
     receipt = db.write(fathomdb.Node("Note", "new", "a fresh text"))
-    _wait_for_claimed(db, 2 * SLICE + 1)
+    _wait_for_claimed(db, CLAIMED + 1)
     embedder.step(2)
 
     report = db.wait(receipt, timeout=30)
-    embedder.step(10)
+    embedder.step(20)
     if not background:
         drain.join(60)
-        assert drained[0].processed == 4 * SLICE + 1
+        assert drained[0].processed == 2 * CLAIMED + 1
 
     assert report.complete or not background
     assert len(embedder.batches[0]) == SLICE
@@ -63,6 +64,6 @@ def _wait_for_claimed(db, rows):
     for _ in range(3000):
         generation = progress.generation
         if db.admin.get_vec_index_status("Note").inflight >= rows:
-            return True
+            return
         progress.wait(generation, 0.01)
     raise AssertionError(f"never had {rows} rows inflight")
