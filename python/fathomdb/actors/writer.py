@@ -26,6 +26,9 @@ class _Request:
     reply: Future[Any] = field(default_factory=Future)
 
 
+_Answer = tuple[_Request, Any, Exception | None]
+
+
 class WriterActor(Actor):
     """Takes requests from a bounded mailbox and commits all that wait in one transaction.
 
@@ -140,21 +143,14 @@ class WriterActor(Actor):
         return group, False
 
     def _commit_group(self, group: list[_Request]) -> None:
-        answers: list[tuple[_Request, Any, Exception | None]] = []
+        answers: list[_Answer] = []
         tx: Transaction | None = None
         try:
             tx = Transaction(self._db)
-            for request in group:
-                tx.savepoint()
-                try:
-                    answer = request.operation(tx)
-                    tx.release()
-                except Exception as error:
-                    if not tx.rollback_request():
-                        raise
-                    answers.append((request, None, error))
-                else:
-                    answers.append((request, answer, None))
+            if len(group) == 1:  # the transaction is its savepoint
+                answers.append((group[0], group[0].operation(tx), None))
+            else:
+                answers.extend(self._run_guarded(tx, request) for request in group)
             calls = tx.commit()
         except Exception as error:
             if tx is not None:
@@ -174,6 +170,17 @@ class WriterActor(Actor):
                 logger.exception("a call after a commit failed")
         for request, answer, failure in answers:
             self._answer(request, answer, failure)
+
+    def _run_guarded(self, tx: Transaction, request: _Request) -> _Answer:
+        tx.savepoint()
+        try:
+            answer = request.operation(tx)
+            tx.release()
+        except Exception as error:
+            if not tx.rollback_request():
+                raise
+            return request, None, error
+        return request, answer, None
 
     def _answer(self, request: _Request, answer: Any, error: Exception | None) -> None:
         if not request.reply.set_running_or_notify_cancel():

@@ -37,13 +37,14 @@ def apply_if_claimed(
     tally = Tally()
     if not outcome.claim.count:
         return tally
-    claimed = work.still_claimed(db, fence)
-    superseded = outcome.claim.count - len(claimed)
+    claimed = work.count_claimed(db, fence)
+    superseded = outcome.claim.count - claimed
     if superseded:
         tally.discard_reasons["superseded"] = superseded
+        outcome = outcome.without_superseded(work.still_claimed(db, fence))
     new_fence = tx.fence()
 
-    stored = [item for item in outcome.stored if item.row.work_id in claimed]
+    stored = outcome.stored
     tally.reused = _store(tx, outcome.claim, stored)
     if outcome.claim.incremental:
         tally.incremental_processed = len(stored)
@@ -53,28 +54,25 @@ def apply_if_claimed(
     done = [item.row.work_id for item in stored]
     repend: list[tuple[int, bytes]] = []
     for discarded in outcome.discarded:
-        if discarded.row.work_id in claimed:
-            tally.discard_reasons[discarded.reason] += 1
-            if discarded.current_hash is None:
-                done.append(discarded.row.work_id)
-            else:
-                repend.append((discarded.row.work_id, discarded.current_hash))
+        tally.discard_reasons[discarded.reason] += 1
+        if discarded.current_hash is None:
+            done.append(discarded.row.work_id)
+        else:
+            repend.append((discarded.row.work_id, discarded.current_hash))
     failed: list[tuple[int, FailureCause, str]] = [
-        (item.row.work_id, item.cause, item.message)
-        for item in outcome.failed
-        if item.row.work_id in claimed
+        (item.row.work_id, item.cause, item.message) for item in outcome.failed
     ]
     retried: list[tuple[int, int, str]] = []
     for charged in outcome.charged:
         row = charged.row
-        if row.work_id not in claimed:
-            continue
         if row.attempts >= policy.max_attempts:
             failed.append((row.work_id, "embedder_error", charged.message))
         else:
             due = now_ms + policy.wait_ms(row.attempts)
             retried.append((row.work_id, due, charged.message))
-    if done:
+    if len(done) == claimed:
+        work.delete_all_claimed(db, fence)
+    elif done:
         work.delete_if_claimed(db, done, fence)
     if repend:
         work.repend_if_claimed(db, repend, fence, new_fence)
@@ -82,7 +80,7 @@ def apply_if_claimed(
         work.fail_if_claimed(db, failed, fence, new_fence)
     if retried:
         work.retry_if_claimed(db, retried, fence, new_fence)
-    rest = len(claimed) - len(done) - len(repend) - len(failed) - len(retried)
+    rest = claimed - len(done) - len(repend) - len(failed) - len(retried)
     if rest:
         work.revert_rest(db, fence, new_fence)
     tally.failed = len(failed)
@@ -93,8 +91,6 @@ def apply_if_claimed(
         indexes.note_completed(db, kinds, now_ms)
     if outcome.error is not None:
         indexes.note_error(db, outcome.kinds, outcome.error)
-    elif kinds and not failed:
-        indexes.note_error(db, kinds, None)
     return tally
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from fathomdb.records import TickReport
@@ -72,6 +72,16 @@ class BatchOutcome:
     kinds: AbstractSet[str] = frozenset()
     """The kinds of the rows: which ``error`` is noted for."""
     error: str | None = None
+
+    def without_superseded(self, work_ids: AbstractSet[int]) -> BatchOutcome:
+        """The outcome of the rows that are still claimed."""
+        return replace(
+            self,
+            stored=[item for item in self.stored if item.row.work_id in work_ids],
+            discarded=[item for item in self.discarded if item.row.work_id in work_ids],
+            charged=[item for item in self.charged if item.row.work_id in work_ids],
+            failed=[item for item in self.failed if item.row.work_id in work_ids],
+        )
 
 
 @dataclass(slots=True)

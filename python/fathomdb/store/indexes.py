@@ -147,18 +147,18 @@ def set_rebuild_position(db: apsw.Connection, kind: str, after_key: int | None) 
 
 
 def note_completed(db: apsw.Connection, kinds: Iterable[str], now_ms: int) -> None:
-    """Remembers when a vector of these kinds was last stored."""
+    """Remembers when a vector of these kinds was last stored, and that it went well."""
     db.execute(
-        "UPDATE vector_index_schemas SET last_completed_at_ms = ? "
+        "UPDATE vector_index_schemas SET last_completed_at_ms = ?, last_error = NULL "
         "WHERE kind IN (SELECT value FROM carray(?))",
         (now_ms, keys.texts(kinds)),
     )
 
 
-def note_error(db: apsw.Connection, kinds: Iterable[str], message: str | None) -> None:
-    """Remembers what last went wrong for these kinds; None forgets it."""
+def note_error(db: apsw.Connection, kinds: Iterable[str], message: str) -> None:
+    """Remembers what last went wrong for these kinds."""
     db.execute(
         "UPDATE vector_index_schemas SET last_error = ? "
-        "WHERE last_error IS NOT ? AND kind IN (SELECT value FROM carray(?))",
-        (message, message, keys.texts(kinds)),
+        "WHERE kind IN (SELECT value FROM carray(?))",
+        (message, keys.texts(kinds)),
     )

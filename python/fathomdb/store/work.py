@@ -183,6 +183,23 @@ def still_claimed(db: apsw.Connection, fence: int) -> set[int]:
     }
 
 
+def count_claimed(db: apsw.Connection, fence: int) -> int:
+    """How many rows are still inflight under this fence."""
+    return int(
+        db.execute(
+            "SELECT count(*) FROM vector_projection_work WHERE fence = ? AND state = 'inflight'",
+            (fence,),
+        ).get
+    )
+
+
+def delete_all_claimed(db: apsw.Connection, fence: int) -> None:
+    """Ends every row that is inflight under this fence."""
+    db.execute(
+        "DELETE FROM vector_projection_work WHERE fence = ? AND state = 'inflight'", (fence,)
+    )
+
+
 def delete_if_claimed(db: apsw.Connection, work_ids: Iterable[int], fence: int) -> int:
     """Ends rows that were applied or that nobody wants; returns how many there were."""
     db.execute(
