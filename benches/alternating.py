@@ -16,10 +16,15 @@ if TYPE_CHECKING:
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 import oracle
 
-__all__ = ["compare", "header", "oracle", "rates"]
+__all__ = ["aim", "compare", "header", "oracle", "rates"]
 
 if _native.BUILD != "release":
     sys.exit(f"fathomdb._native is a {_native.BUILD} build; measure one made with --release")
+
+
+def aim(target: str, met: bool) -> str:
+    """The end of a line that has a target."""
+    return f"  target {target} {'OK' if met else 'MISSED'}"
 
 
 def compare(
@@ -40,8 +45,8 @@ def compare(
             work()
             seconds.append(time.perf_counter() - start)
     slow, fast = map(statistics.median, taken)
-    aim = "" if target is None else f"  target {target:g}x"
-    print(f"{name:38}{slow * 1e3:11.3f} ms{fast * 1e3:11.3f} ms{slow / fast:8.2f}x{aim}")
+    wanted = "" if target is None else aim(f"{target:g}x", slow / fast >= target)
+    print(f"{name:38}{slow * 1e3:11.3f} ms{fast * 1e3:11.3f} ms{slow / fast:8.2f}x{wanted}")
 
 
 def header(reference: str) -> None:
@@ -69,9 +74,9 @@ def rates(
             if turn:  # the first round warms the caches
                 seconds.append(elapsed)
     slow, fast = map(statistics.median, taken)
-    aim = "" if target is None else f"  target {target:g}x"
+    wanted = "" if target is None else aim(f"{target:g}x", slow / fast >= target)
     print(
         f"{name:38}{count / slow:11,.0f} {unit:8}{count / fast:11,.0f} {unit:8}"
-        f"{slow / fast:6.2f}x{aim}"
+        f"{slow / fast:6.2f}x{wanted}"
     )
     return slow / fast

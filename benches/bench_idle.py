@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import fathomdb
+from alternating import aim
 from fathomdb import Node
 from fathomdb.testing import NullEmbedder
 from materials import KIND, folder
@@ -22,7 +23,7 @@ def main() -> None:
         start = time.process_time()
         time.sleep(SECONDS)
         share = (time.process_time() - start) / SECONDS
-    print(f"idle engine, background on: {share:.3%} of a core   target 0.5 %")
+    print(f"idle engine, background on: {share:.3%} of a core {aim('0.5 %', share < 0.005)}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How well the right tools are found, over the demo's corpus: each embedder, each way to search.
 
-Arguments choose among ``hashing``, ``static`` and ``onnx``; all three without. Fails below a target.
+Arguments choose among ``hashing``, ``static`` and ``onnx``; all three without.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import fathomdb
+from alternating import aim
 from materials import folder
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
@@ -45,7 +46,6 @@ def main() -> None:
     tools = corpus.load(WHEEL)
     print(f"{len(tools.documents):,} tools, {len(tools.queries):,} requests, default settings")
     print(f"{'':20}{'nDCG@10':>10}{'recall@100':>12}")
-    missed = []
     for name in sys.argv[1:] or EMBEDDERS:
         with (
             folder() as scratch,
@@ -59,12 +59,14 @@ def main() -> None:
                 found = measured(db, tools, mode)
                 ndcg, recall = found.ndcg_at_10, found.recall_at_100
                 least = TARGETS.get((name, mode))
-                aim = "" if least is None else f"   target {least[0]:.3f} {least[1]:.2f}"
-                print(f"{name + ' ' + mode:20}{ndcg:10.4f}{recall:12.4f}{aim}", flush=True)
-                if least is not None and (ndcg < least[0] or recall < least[1]):
-                    missed.append(f"{name} {mode}")
-    if missed:
-        sys.exit(f"below target: {', '.join(missed)}")
+                wanted = (
+                    ""
+                    if least is None
+                    else aim(
+                        f"{least[0]:.3f} {least[1]:.2f}", ndcg >= least[0] and recall >= least[1]
+                    )
+                )
+                print(f"{name + ' ' + mode:20}{ndcg:10.4f}{recall:12.4f}{wanted}", flush=True)
 
 
 def measured(db: fathomdb.Engine, tools: Corpus, mode: str) -> Quality:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import fathomdb
+from alternating import aim
 from materials import KIND, batches, documents, folder, null_embedder, texts
 
 DIMENSION, BATCH = 384, 256
@@ -47,7 +48,9 @@ def main(long: int) -> None:
                 f"peak {statistics.median(memory[count]):5.0f} MB above the idle engine"
             )
         slope = statistics.median(rows[long]) / statistics.median(rows[SHORT])
-        print(f"slope {slope:.2f}, target {SLOPE_TARGET}; memory target {MEMORY_TARGET_MB} MB")
+        print(f"slope {slope:.2f} {aim(f'{SLOPE_TARGET:g}', slope >= SLOPE_TARGET)}")
+        most = statistics.median(memory[long])
+        print(f"memory {most:.0f} MB {aim(f'{MEMORY_TARGET_MB} MB', most <= MEMORY_TARGET_MB)}")
 
 
 def queue(path: Path, count: int) -> None:

@@ -140,7 +140,7 @@ def report(
                 search(query)
                 seconds.append((time.perf_counter() - start) * 1e3)
     raw_p50, p50 = map(statistics.median, taken)
-    p99 = statistics.quantiles(taken[1], n=100)[98]
+    p99 = statistics.quantiles(taken[1], n=100, method="inclusive")[98]
     print(f"{name:14}{raw_p50:10.2f}{p50:10.2f}{p99:10.2f}{raw_p50 / p50:8.2f}x")
 
 

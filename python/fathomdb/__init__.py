@@ -7,10 +7,13 @@ chunk gets its vector. Start with :func:`fathomdb.open`.
 from __future__ import annotations
 
 from fathomdb._native import __version__, canonical_chunk_hash
+from fathomdb.admin.embedding import ConfigureEmbeddingOutcome
 from fathomdb.admin.export import ExportReport, verify_export
+from fathomdb.admin.indexes import ConfigureVecOutcome, RebuildReport, VecIndexStatus
 from fathomdb.admin.inspect import ChunkReport, NodeReport, VectorReport, WorkReport
 from fathomdb.admin.integrity import IntegrityReport
 from fathomdb.admin.ranks import FilterReport, QueryReport
+from fathomdb.admin.status import KindStatus, Status
 from fathomdb.admin.trace import SourceTrace, TracedVersion
 from fathomdb.config import (
     BACKFILL_PRIORITY,
@@ -60,6 +63,7 @@ from fathomdb.records import (
 )
 from fathomdb.search.result import Hit, SearchResult
 from fathomdb.store.findings import Finding
+from fathomdb.store.work import FailedRow
 
 __all__ = [
     "BACKFILL_PRIORITY",
@@ -69,6 +73,8 @@ __all__ = [
     "Chunk",
     "ChunkRecord",
     "ChunkReport",
+    "ConfigureEmbeddingOutcome",
+    "ConfigureVecOutcome",
     "CorruptDatabaseError",
     "DatabaseLockedError",
     "DimensionMismatchError",
@@ -85,6 +91,7 @@ __all__ = [
     "EngineClosedError",
     "EngineConfig",
     "ExportReport",
+    "FailedRow",
     "FathomError",
     "FilterReport",
     "Finding",
@@ -97,6 +104,7 @@ __all__ = [
     "IntegrityReport",
     "InvalidInputError",
     "KindNotVectorIndexedError",
+    "KindStatus",
     "MailboxFullError",
     "MissingExtraError",
     "Node",
@@ -106,12 +114,15 @@ __all__ = [
     "NotAFathomFileError",
     "QueryReport",
     "ReadOnlyError",
+    "RebuildReport",
     "SchemaVersionError",
     "SearchResult",
     "SourceTrace",
+    "Status",
     "StorageError",
     "TickReport",
     "TracedVersion",
+    "VecIndexStatus",
     "VectorReport",
     "WaitReport",
     "WorkReport",

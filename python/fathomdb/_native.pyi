@@ -4,6 +4,20 @@
 from collections.abc import Sequence
 from typing import Any, Final, Literal, final, overload
 
+__all__ = [
+    "BUILD",
+    "SPLITTER_VERSION",
+    "PackedVectors",
+    "__version__",
+    "canonical_chunk_hash",
+    "canonical_chunk_hashes",
+    "content_hashes",
+    "pack_vectors",
+    "split_text",
+    "unpack_vectors",
+    "verify_chunk_hashes",
+]
+
 __version__: Final[str]
 """The version of the package."""
 

@@ -6,6 +6,7 @@ What does not: anything about a file's content (the file itself remembers that).
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass, field, fields
 from typing import Protocol
@@ -24,6 +25,19 @@ BACKFILL_EVERY = 8
 """Every 8th tick of the actor is a backfill tick when backfill waits, so that it never starves."""
 MAX_SEARCH_LIMIT = 4096
 """The most hits of one search; sqlite-vec refuses a larger k."""
+LONGEST_SECONDS = threading.TIMEOUT_MAX / 2
+"""What "no limit" becomes: a lock cannot wait for longer, and half leaves room for arithmetic."""
+
+
+def check_seconds(name: str, value: object) -> float:
+    """A caller's number of seconds, as one that can be waited for; infinity means no limit.
+
+    Raises:
+        InvalidInputError: It is not a number, or less than 0.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        raise InvalidInputError(f"{name} must be 0 or more seconds, got {value!r}")
+    return min(value, LONGEST_SECONDS)
 
 
 class Clock(Protocol):
@@ -51,6 +65,8 @@ class SystemClock:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
     """The numbers that an engine runs by; the defaults suit most programs.
+
+    Seconds may be infinite, which means no limit.
 
     Attributes:
         chunk_chars: Characters of a chunk for kinds that are written for the first time.
@@ -101,3 +117,5 @@ class EngineConfig:
                     f"EngineConfig.{item.name} must be a {'whole ' if whole else ''}number greater "
                     f"than 0, got {value!r}"
                 )
+            if item.name.endswith("_seconds"):
+                object.__setattr__(self, item.name, min(value, LONGEST_SECONDS))

@@ -12,7 +12,7 @@ from fathomdb.actors import query as queries
 from fathomdb.actors import runtime as runtimes
 from fathomdb.admin import embedding, projection
 from fathomdb.admin.service import AdminService
-from fathomdb.config import EngineConfig
+from fathomdb.config import EngineConfig, check_seconds
 from fathomdb.errors import InvalidInputError
 from fathomdb.ingest import job
 from fathomdb.ingest.run import Target
@@ -24,6 +24,7 @@ from fathomdb.search.hybrid import DEFAULT_VECTOR_WEIGHT, Fusion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
     from fathomdb.actors.runtime import IndexPolicy, Runtime
@@ -56,14 +57,17 @@ def open(
     Args:
         path: The file. ``":memory:"`` is refused; see ``fathomdb.testing.temporary``.
         embedder: None (the one that the file remembers), a plugin's name such as ``"static"``, an
-            Embedder, several of them (matched to the file's model), or False for none at all.
+            Embedder, several of them (matched to the file's model), or False for none at all. The
+            engine closes what it built from a name; an object is the caller's to close, after the
+            last of the engines that share it.
         index_kinds: Which kinds get a vector index when they are first written: ``"all"``, a list,
             or ``()`` to leave it to ``admin.configure_vec``.
         read_only: Reads beside the process that owns the file, or without one.
         durability: ``"full"`` survives a power loss; ``"normal"`` may lose the last commits then,
             never the file's consistency.
         background: Whether vectors are made unasked; else ``admin.drain_vector_projection`` does.
-        lock_timeout_seconds: How long to wait for another engine to close the file.
+        lock_timeout_seconds: How long to wait for another engine to close the file; as every
+            time-out, it may be infinite.
         config: The engine's numbers.
 
     Raises:
@@ -74,7 +78,7 @@ def open(
     """
     if durability not in ("full", "normal"):
         raise InvalidInputError(f"durability must be 'full' or 'normal', got {durability!r}")
-    _check_seconds("lock_timeout_seconds", lock_timeout_seconds)
+    lock_timeout_seconds = check_seconds("lock_timeout_seconds", lock_timeout_seconds)
     if config is not None and not isinstance(config, EngineConfig):
         raise InvalidInputError(f"config must be an EngineConfig, got {config!r}")
     runtime = runtimes.start(
@@ -121,9 +125,8 @@ def _check_path(path: str | os.PathLike[str]) -> str:
     return resolved
 
 
-def _check_seconds(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-        raise InvalidInputError(f"{name} must be 0 or more seconds, got {value!r}")
+def _check_timeout(timeout: float | None) -> float | None:
+    return None if timeout is None else check_seconds("timeout", timeout)
 
 
 def _check_items(name: str, value: object, of: str) -> None:
@@ -157,7 +160,6 @@ class Engine:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._admin = AdminService(runtime)
         # Closes in order also when a program forgets to: when the engine is collected, or at exit.
         self._finalizer = weakref.finalize(self, runtime.close)
 
@@ -169,7 +171,7 @@ class Engine:
     @property
     def admin(self) -> AdminService:
         """Configuring, draining, rebuilding, looking inside."""
-        return self._admin
+        return AdminService(self._runtime, self)  # not kept: a cycle would delay the finalizer
 
     # --- writing ----------------------------------------------------------------------------------
 
@@ -196,8 +198,7 @@ class Engine:
             WriterTimeoutError: No answer in time; the write may still commit.
         """
         self._runtime.check()
-        if timeout is not None:
-            _check_seconds("timeout", timeout)
+        timeout = _check_timeout(timeout)
         given = (nodes,) if isinstance(nodes, Node) else nodes
         _check_items("nodes", given, "Node objects")
         ended = (retire,) if isinstance(retire, str) else retire
@@ -340,7 +341,11 @@ class Engine:
     ) -> Iterator[NodeRecord]:
         """Streams live nodes, in pages that each are one snapshot."""
         self._runtime.check()
-        return lookup.stream(self._runtime.snapshot, self._filter(kind, where))
+        return lookup.stream(self._snapshot, self._filter(kind, where))
+
+    def _snapshot(self) -> AbstractContextManager[Connection]:
+        # A method of the engine: who has a stream has the engine, which closes when nobody has it.
+        return self._runtime.snapshot()
 
     def count(self, kind: str | None = None, where: Mapping[Any, Any] | None = None) -> int:
         """How many live nodes there are."""
@@ -409,6 +414,7 @@ class Engine:
             exact=exact,
             explain=explain,
         )
+        timeout = _check_timeout(timeout)
         # A committed write is visible to words at once: in text mode there is nothing to wait for.
         awaited = self._await(after if mode != "text" else None, timeout)
         return _late(queries.search(self._runtime, request, timeout), awaited)
@@ -447,6 +453,7 @@ class Engine:
             exact=exact,
             explain=explain,
         )
+        timeout = _check_timeout(timeout)
         awaited = self._await(after, timeout)
         return _late(queries.semantic_search(self._runtime, request, timeout), awaited)
 
@@ -489,6 +496,7 @@ class Engine:
             exact=exact,
             explain=explain,
         )
+        timeout = _check_timeout(timeout)
         awaited = self._await(after, timeout)
         return _late(queries.raw_vector_search(self._runtime, request, vector), awaited)
 
@@ -524,14 +532,11 @@ class Engine:
         """
         if not isinstance(receipt, WriteReceipt):
             raise InvalidInputError(f"wait takes the receipt of a write, got {receipt!r}")
-        _check_seconds("timeout", timeout)
-        return projection.wait(self._runtime, receipt.chunk_ids, timeout)
+        return projection.wait(self._runtime, receipt.chunk_ids, check_seconds("timeout", timeout))
 
     def _await(self, after: WriteReceipt | None, timeout: float | None) -> WaitReport | None:
         # First of all: the thread that embeds a query does not exist in a fork.
         self._runtime.check()
-        if timeout is not None:
-            _check_seconds("timeout", timeout)
         if after is None:
             return None
         return self.wait(after, WAIT_SECONDS if timeout is None else timeout)

@@ -77,7 +77,8 @@ class EmbeddingChangeRequiresAckError(FathomError):
 class EmbedderUnavailableError(FathomError):
     """The embedder cannot be reached now; an embedder raises this to report an outage.
 
-    ``retry_after_seconds`` is the provider's own wish (``Retry-After``), if it said one.
+    ``retry_after_seconds`` is the provider's own wish (``Retry-After``), if it said one: more than
+    0, and an hour at most is waited. Anything else counts as none.
     """
 
     code = "embedder_unavailable"

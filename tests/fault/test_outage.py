@@ -235,3 +235,50 @@ def test_an_outage_in_the_middle_of_a_claim_applies_what_was_embedded_before_it(
     assert report.embedder_unavailable
     assert {row.attempts for row in inside.work(db).values()} == {0}
     inside.check(db, DeterministicEmbedder())
+
+
+@pytest.mark.parametrize("asked", ["5", float("nan"), -1, 0, True, object(), None])
+def test_a_retry_after_that_cannot_be_meant_leaves_our_own_wait(open_db, asked):
+    error = EmbedderUnavailableError("away", retry_after_seconds=asked)
+    db = open_db(embedder=_away(error), config=EngineConfig(clock=ManualClock()))
+    db.write(_nodes(10))
+
+    assert db.admin.drain_vector_projection(timeout=30).stopped_by == "unavailable"
+    assert 0.75 * 0.25 <= _pause_seconds(db) <= 1.25 * 0.25
+
+
+@pytest.mark.parametrize("asked", [float("inf"), 1e300, 10**400])
+def test_a_retry_after_of_days_is_an_hour(open_db, asked):
+    error = EmbedderUnavailableError("away", retry_after_seconds=asked)
+    db = open_db(embedder=_away(error), config=EngineConfig(clock=ManualClock()))
+    db.write(_nodes(10))
+
+    db.admin.drain_vector_projection(timeout=30)
+
+    assert _pause_seconds(db) == 3600.0
+
+
+class _CannotCount(DeterministicEmbedder):
+    def count_truncated(self, texts):
+        raise KeyError("a text")
+
+
+def test_a_count_of_truncated_texts_that_fails_does_not_fail_the_batch(open_db, caplog):
+    db = open_db(embedder=_CannotCount())
+    db.write(_nodes(200))
+
+    assert db.admin.drain_vector_projection(timeout=30).processed == 200
+    assert caplog.text.count("count_truncated of") == 1  # not for every batch
+    assert "a text" not in caplog.text
+
+
+def test_a_count_of_truncated_texts_that_fails_does_not_hide_an_outage(open_db):
+    class Away(_CannotCount):
+        def batch_embed(self, texts):
+            raise EmbedderUnavailableError("503 from the provider")
+
+    db = open_db(embedder=Away())
+    db.write(_nodes(3))
+    db.admin.drain_vector_projection(timeout=30)
+
+    assert db.admin.status().outage == "EmbedderUnavailableError: 503 from the provider"

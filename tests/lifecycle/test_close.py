@@ -7,7 +7,7 @@ import threading
 import pytest
 
 import fathomdb
-from fathomdb import EngineClosedError, EngineConfig, Node
+from fathomdb import EngineClosedError, EngineConfig, Node, StorageError
 from fathomdb.testing import DeterministicEmbedder, RecordingEmbedder
 
 USES = {
@@ -202,6 +202,21 @@ def test_searches_that_are_under_way_at_close_answer_or_say_closed(open_db):
         thread.join(60)
     assert not any(thread.is_alive() for thread in threads)
     assert failed == []
+
+
+def test_a_step_of_close_that_fails_leaves_no_thread_and_no_lock(open_db, monkeypatch):
+    before = set(threading.enumerate())
+    db = open_db()
+    db.write(Node("Doc", "a", "text"))
+
+    def fails(timeout_seconds):
+        raise StorageError("a reader cannot be closed")
+
+    monkeypatch.setattr(db._runtime._readers, "close", fails)
+    with pytest.raises(StorageError, match="cannot be closed"):
+        db.close()
+    assert set(threading.enumerate()) <= before
+    assert open_db().count() == 1
 
 
 def test_an_engine_that_fails_to_open_leaves_nothing_open(path):

@@ -126,3 +126,38 @@ if child == 0:
         path,
         tmp_path / "own.db",
     )
+
+
+def test_a_child_may_embed_with_an_object_that_its_parent_was_inside_of(run, path, tmp_path):
+    run(
+        """
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+begun, go = threading.Event(), threading.Event()
+
+class Held(DeterministicEmbedder):
+    def batch_embed(self, texts):
+        begun.set()
+        assert go.wait(60)
+        return super().batch_embed(texts)
+
+embedder = Held()
+db = fathomdb.open(path, embedder=embedder)
+receipt = db.write(Node("Doc", "a", "text"))
+assert begun.wait(60)
+child = os.fork()
+if child == 0:
+    go.set()
+    with fathomdb.open(sys.argv[2], embedder=embedder, background=False) as own:
+        own.write(Node("Doc", "b", "text"))
+        assert own.admin.drain_vector_projection(timeout=30).processed == 1
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+assert os.waitstatus_to_exitcode(status) == 0, status
+go.set()
+assert db.wait(receipt).complete
+db.close()
+""",
+        path,
+        tmp_path / "child.db",
+    )

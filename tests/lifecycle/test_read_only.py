@@ -6,11 +6,13 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 
 import pytest
 
 import fathomdb
 from fathomdb import Node, ReadOnlyError
+from fathomdb.store.lock import FileLock, is_held
 from fathomdb.testing import DeterministicEmbedder
 
 OWNER = """
@@ -97,6 +99,82 @@ def test_the_owner_and_a_reader_say_the_same(open_db, path):
             engine.admin.get_vec_index_status("Doc").pending_incremental for engine in (db, reader)
         )
         assert mine == theirs == 1
+
+
+def test_wait_on_a_reader_returns_as_soon_as_the_owner_is_done(start, path):
+    owner = start(
+        """
+db = fathomdb.open(path, embedder=DeterministicEmbedder(), background=False)
+db.write(Node("Doc", "a", "text"))
+ready()
+told()
+db.admin.drain_vector_projection()
+told()
+""",
+        path,
+    )
+    owner.wait_ready()
+    with read_only(path, config=fathomdb.EngineConfig(idle_poll_seconds=0.01)) as reader:
+        receipt = fathomdb.WriteReceipt(1, 1, 0, 0, 1, 1, ("a#0",))
+        reports = []
+        waiting = threading.Thread(
+            target=lambda: reports.append(reader.wait(receipt, timeout=3600)), daemon=True
+        )
+        waiting.start()
+        owner.go()
+        waiting.join(60)
+        assert not waiting.is_alive()
+        assert (reports[0].complete, reports[0].projected) == (True, 1)
+
+
+def test_wait_on_a_reader_looks_once_more_when_its_time_is_up(open_db, path):
+    db = open_db()
+    receipt = db.write(Node("Doc", "a", "text"))
+    with read_only(path, config=fathomdb.EngineConfig(idle_poll_seconds=3600)) as reader:
+        progress = reader._runtime.progress
+        wait = progress.wait
+
+        def drained_meanwhile(generation, timeout_seconds):
+            db.admin.drain_vector_projection()
+            return wait(generation, timeout_seconds)
+
+        progress.wait = drained_meanwhile
+        assert reader.wait(receipt, timeout=0.01).complete
+
+
+def test_an_owner_that_was_killed_is_no_owner(start, path):
+    owner = start(OWNER, path)
+    owner.wait_ready()
+    with read_only(path) as reader:
+        assert reader.admin.status().owner_pid == owner.pid
+        owner.kill()
+        assert reader.admin.status().owner_pid is None
+    os.remove(path + ".lock")
+    with read_only(path) as reader:
+        assert reader.admin.status().owner_pid is None
+
+
+def test_readers_that_look_for_the_owner_are_never_taken_for_one(open_db, path):
+    open_db().close()
+    stop = threading.Event()
+
+    def look():
+        while not stop.is_set():
+            is_held(path)
+
+    looking = [threading.Thread(target=look) for _ in range(4)]
+    for thread in looking:
+        thread.start()
+    try:
+        for _ in range(200):
+            lock = FileLock(path)
+            lock.acquire(0)
+            assert is_held(path)
+            lock.release()
+    finally:
+        stop.set()
+        for thread in looking:
+            thread.join(60)
 
 
 WRITES = {

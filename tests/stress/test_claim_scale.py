@@ -45,10 +45,17 @@ def _steps_of_a_claim(db):
 
         tx.db.trace_v2(apsw.SQLITE_TRACE_PROFILE, profiled)
         try:
-            assert work.has_due(tx.db, 1, incremental=True, now_ms=1 << 50)
+            attempts = work.first_due_attempts(tx.db, 1, incremental=True, now_ms=1 << 50)
+            assert attempts == 0
             assert not work.has_due(tx.db, 1, incremental=False, now_ms=1 << 50)
             claimed = work.claim(
-                tx.db, 1, incremental=True, limit=64, fence=tx.fence(), now_ms=1 << 50
+                tx.db,
+                1,
+                incremental=True,
+                limit=64,
+                attempts=attempts,
+                fence=tx.fence(),
+                now_ms=1 << 50,
             )
         finally:
             tx.db.trace_v2(0, None)

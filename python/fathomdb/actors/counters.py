@@ -44,12 +44,16 @@ class Counters:
             totals.reverted += tally.reverted
             totals.reused += tally.reused
 
-    def add_call(self, seconds: float, truncated: int) -> None:
+    def add_call(self, seconds: float) -> None:
         """Adds one call of the embedder."""
         with self._lock:
             self._totals.embed_calls += 1
             self._totals.embed_seconds += seconds
-            self._totals.truncated += truncated
+
+    def add_truncated(self, texts: int) -> None:
+        """Adds texts that the embedder cut before it embedded them."""
+        with self._lock:
+            self._totals.truncated += texts
 
     def add_outage(self) -> None:
         """Counts the beginning of an outage."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
+import weakref
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -16,16 +19,14 @@ from fathomdb.errors import EmbedderContractError, EngineClosedError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fathomdb.config import Clock
+
 MAX_ABANDONED = 4
 """Threads that may hang in an embedder of higher concurrency before the pool stops replacing them."""
 
 
 EMBED_THREAD = "fathomdb-embed"
 """The name of the threads that embedders run on."""
-
-
-class EmbedTimeoutError(Exception):
-    """A call took longer than ``embed_timeout_seconds``; the text is suspected, not the network."""
 
 
 class Urgency(IntEnum):
@@ -36,29 +37,71 @@ class Urgency(IntEnum):
     BACKFILL = 2
 
 
+class Reply(Future[Any]):
+    """What a call comes to; ``began_at`` is the monotonic time when it entered the embedder."""
+
+    began_at: float | None = None
+
+
 @dataclass(slots=True, eq=False)
 class _Call:
     function: Callable[[], Any]
-    reply: Future[Any] = field(default_factory=Future)
+    reply: Reply = field(default_factory=Reply)
 
 
 @dataclass(slots=True, eq=False)
 class _Worker:
+    thread: threading.Thread | None = None
     call: _Call | None = None
     abandoned: bool = False
 
 
+class _Gate:
+    """One embedder object's door; whoever enters an embedder of concurrency 1 holds ``lock``."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self.embedder = embedder  # keeps it, or another object could get its id
+        self.lock = threading.Lock()
+
+
+_gates: weakref.WeakValueDictionary[int, _Gate] = weakref.WeakValueDictionary()
+_gates_lock = threading.Lock()
+
+
+def _gate_of(embedder: Embedder) -> _Gate:
+    """The one gate of an object, for all pools of all engines that use it."""
+    with _gates_lock:
+        gate = _gates.get(id(embedder))
+        if gate is None:
+            gate = _gates[id(embedder)] = _Gate(embedder)
+        return gate
+
+
+def _after_fork_in_child() -> None:
+    # The threads that were inside stayed in the parent: here nobody would ever open their gates.
+    global _gates, _gates_lock
+    _gates, _gates_lock = weakref.WeakValueDictionary(), threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
 class EmbedPool:
     """Runs an embedder's calls, the most urgent first; a concurrency of 1 is never entered twice.
+
+    Not by several pools over the same object either: engines may share one.
 
     A call that is abandoned keeps its thread until it returns, and its result is dropped. With a
     concurrency of 1 nothing else is called until then (``stuck``); otherwise another thread takes
     the place, at most MAX_ABANDONED times.
     """
 
-    def __init__(self, embedder: Embedder) -> None:
+    def __init__(self, embedder: Embedder, clock: Clock) -> None:
         self.embedder = embedder
         self.concurrency = limits_of(embedder).concurrency
+        self._clock = clock
+        self._gate = _gate_of(embedder)
         self._changed = threading.Condition()
         self._waiting: tuple[deque[_Call], ...] = tuple(deque() for _ in Urgency)
         self._workers: set[_Worker] = set()
@@ -66,9 +109,7 @@ class EmbedPool:
         self._passed_by = 0
         self._closed = False
 
-    def submit(
-        self, function: Callable[[], Any], urgency: Urgency = Urgency.BACKFILL
-    ) -> Future[Any]:
+    def submit(self, function: Callable[[], Any], urgency: Urgency = Urgency.BACKFILL) -> Reply:
         """Queues a call; whatever it raises is in the future."""
         call = _Call(function)
         with self._changed:
@@ -84,14 +125,16 @@ class EmbedPool:
 
     def withdraw(self, reply: Future[Any]) -> bool:
         """Takes back a call that has not begun; False where it has."""
+        # Not under the lock: a cancelled future calls who waits for it, who may have another lock.
+        if not reply.cancel():
+            return False
         with self._changed:
             for waiting in self._waiting:
                 for call in waiting:
                     if call.reply is reply:
                         waiting.remove(call)
-                        reply.cancel()
                         return True
-        return False
+        return True
 
     def abandon(self, reply: Future[Any]) -> None:
         """Gives up on a call: not yet begun it never will, running its result is dropped."""
@@ -120,17 +163,33 @@ class EmbedPool:
         """Ends the threads that are idle, and the others as their calls return; waits for none."""
         with self._changed:
             self._closed = True
+            never = [call for waiting in self._waiting for call in waiting]
             for waiting in self._waiting:
-                for call in waiting:
-                    call.reply.cancel()
                 waiting.clear()
             self._changed.notify_all()
+        for call in never:
+            call.reply.cancel()
+
+    def wait_idle(self) -> None:
+        """After ``close``: returns once no call is inside the embedder, however long that takes."""
+        with self._changed:
+            self._changed.wait_for(lambda: not any(worker.call for worker in self._workers))
+
+    def runs_here(self) -> bool:
+        """Whether the caller is inside a call of this pool."""
+        here = threading.current_thread()
+        with self._changed:
+            return any(worker.thread is here for worker in self._workers)
 
     def _usable(self) -> int:
         return sum(not worker.abandoned for worker in self._workers)
 
     def _is_stuck(self) -> bool:
-        abandoned = sum(worker.abandoned for worker in self._workers)
+        # From the moment of its answer on, so that who hears of that finds the pool free.
+        abandoned = sum(
+            worker.abandoned and worker.call is not None and not worker.call.reply.done()
+            for worker in self._workers
+        )
         return abandoned >= (1 if self.concurrency == 1 else MAX_ABANDONED)
 
     def _next_call(self) -> _Call:
@@ -144,15 +203,38 @@ class EmbedPool:
             self._passed_by = 0
         return self._waiting[urgency].popleft()
 
+    def _enter(self, call: _Call) -> None:
+        """Runs a call, unless it was withdrawn while it waited, and answers it."""
+        if not call.reply.set_running_or_notify_cancel():
+            return
+        call.reply.began_at = self._clock.monotonic()
+        try:
+            result = call.function()
+        except Exception as error:
+            call.reply.set_exception(error)
+        except BaseException as error:
+            call.reply.set_exception(
+                EmbedderContractError(
+                    f"the embedder raised {type(error).__name__}, which is not an Exception"
+                )
+            )
+        else:
+            call.reply.set_result(result)
+
     def _start_worker(self) -> None:
         worker = _Worker()
         self._workers.add(worker)
-        threading.Thread(target=self._work, args=(worker,), name=EMBED_THREAD, daemon=True).start()
+        worker.thread = threading.Thread(
+            target=self._work, args=(worker,), name=EMBED_THREAD, daemon=True
+        )
+        worker.thread.start()
 
     def _work(self, worker: _Worker) -> None:
         while True:
             with self._changed:
                 worker.call = None
+                if self._closed:
+                    self._changed.notify_all()  # for who waits until it is idle
                 if worker.abandoned and self._usable() >= self.concurrency:
                     self._workers.discard(worker)  # another thread has its place
                     return
@@ -166,18 +248,6 @@ class EmbedPool:
                     return
                 call = self._next_call()
                 worker.call = call
-            if not call.reply.set_running_or_notify_cancel():
-                continue
-            try:
-                result = call.function()
-            except Exception as error:
-                call.reply.set_exception(error)
-            except BaseException as error:
-                call.reply.set_exception(
-                    EmbedderContractError(
-                        f"the embedder raised {type(error).__name__}, which is not an Exception"
-                    )
-                )
-            else:
-                call.reply.set_result(result)
+            with self._gate.lock if self.concurrency == 1 else contextlib.nullcontext():
+                self._enter(call)
             del call

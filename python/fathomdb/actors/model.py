@@ -2,41 +2,63 @@
 
 from __future__ import annotations
 
+import math
+import operator
 import random
 import threading
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING
 
+from fathomdb.actors.actor import logger
+from fathomdb.actors.closing import begin_close
 from fathomdb.actors.embed_pool import EmbedPool, Urgency
 from fathomdb.embedders.protocol import Embedder, limits_of
-from fathomdb.errors import EmbedderUnavailableError, EngineClosedError
+from fathomdb.errors import (
+    EmbedderContractError,
+    EmbedderUnavailableError,
+    EngineClosedError,
+)
 from fathomdb.pipeline import validate
 from fathomdb.pipeline.claim import BatchSizes
-from fathomdb.pipeline.embed import OUTAGES, describe
+from fathomdb.pipeline.embed import OUTAGES, EmbedTimeoutError, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from concurrent.futures import Future
 
     from fathomdb._native import PackedVectors
     from fathomdb.actors.counters import Counters
+    from fathomdb.actors.embed_pool import Reply
     from fathomdb.config import EngineConfig
     from fathomdb.store.profiles import Profile
+
+MAX_RETRY_AFTER_SECONDS = 3600.0
+"""The longest wait that a provider can ask for: a wrong header must not end the work for days."""
 
 
 class Model:
     """What the projector and searches call; safe for any thread.
 
     The profile is paused after an outage, with growing, jittered waits; ``Retry-After`` wins.
+    ``built`` says that the engine built the embedder from a name: only then is it closed here.
     """
 
     def __init__(
-        self, embedder: Embedder, profile: Profile, config: EngineConfig, counters: Counters
+        self,
+        embedder: Embedder,
+        profile: Profile,
+        config: EngineConfig,
+        counters: Counters,
+        *,
+        built: bool = False,
     ) -> None:
         self.embedder = embedder
         self.profile = profile
-        self.pool = EmbedPool(embedder)
-        self.sizes = BatchSizes.of(limits_of(embedder))
+        self.pool = EmbedPool(embedder, config.clock)
+        limits = limits_of(embedder)
+        self.sizes = BatchSizes.of(limits)
+        self.call_tokens = limits.tokens
+        self._built = built
+        self._closing: threading.Thread | None = None
         self._config = config
         self._clock = config.clock
         self._counters = counters
@@ -52,9 +74,7 @@ class Model:
 
     # --- calls ------------------------------------------------------------------------------------
 
-    def embed_batch(
-        self, texts: Sequence[str], urgency: Urgency, *, probe: bool = False
-    ) -> Future[PackedVectors]:
+    def embed_batch(self, texts: Sequence[str], urgency: Urgency, *, probe: bool = False) -> Reply:
         """Has a batch of texts embedded on the pool; a probe is tried even in an outage.
 
         The vectors are copied and checked before the embedder is called again: it may use the
@@ -63,7 +83,8 @@ class Model:
 
         def call() -> PackedVectors:
             if not probe and (away := self._away) is not None:
-                raise away
+                # Of these texts it says nothing, whatever it was that began the outage.
+                raise EmbedderUnavailableError(describe(away)) from away
             began = self._clock.monotonic()
             try:
                 array = self.embedder.batch_embed(texts)
@@ -72,11 +93,25 @@ class Model:
                 self.pause(error)
                 raise
             finally:
-                truncated = self._count_truncated(texts) if self._count_truncated else 0
-                self._counters.add_call(self._clock.monotonic() - began, truncated)
+                self._counters.add_call(self._clock.monotonic() - began)
+            self._add_truncated(texts)
             return validate.validate(array, len(texts), self.profile)
 
         return self.pool.submit(call, urgency)
+
+    def _add_truncated(self, texts: Sequence[str]) -> None:
+        if self._count_truncated is None:
+            return
+        try:
+            self._counters.add_truncated(operator.index(self._count_truncated(texts)))
+        except Exception as error:
+            # A figure of the status is not worth the vectors, nor a line for every batch.
+            self._count_truncated = None
+            logger.warning(
+                "count_truncated of %s raised %s; truncated texts are no longer counted",
+                self.profile,
+                type(error).__name__,
+            )
 
     def embed_query(self, text: str, timeout_seconds: float) -> bytes | None:
         """One query's vector, by the query method where the embedder has one, as f32.
@@ -84,7 +119,8 @@ class Model:
         None where the model's dimension is not known yet: there is nothing to compare it with.
 
         Raises:
-            EmbedderUnavailableError: The model cannot say now, for whatever reason.
+            EmbedderUnavailableError: The model cannot say now.
+            EmbedderContractError: What it said is no vector to compare with.
             EngineClosedError: The model was closed, with the engine or to make room for another.
         """
         method = getattr(self.embedder, "embed_query", None)
@@ -92,26 +128,33 @@ class Model:
         def call() -> bytes | None:
             began = self._clock.monotonic()
             try:
-                vector = self.embedder.batch_embed([text])[0] if method is None else method(text)
+                vector = self.embedder.batch_embed([text]) if method is None else method(text)
             finally:
-                self._counters.add_call(self._clock.monotonic() - began, 0)
+                self._counters.add_call(self._clock.monotonic() - began)
             profile = self.profile
-            return None if profile.dimension is None else validate.query_blob(vector, profile)
+            if profile.dimension is None:
+                return None
+            try:
+                return validate.query_blob(vector[0] if method is None else vector, profile)
+            except Exception as error:
+                raise EmbedderContractError(
+                    f"{profile} returned a bad query vector: {describe(error)}"
+                ) from error
 
         reply = self.pool.submit(call, Urgency.QUERY)
         try:
             blob: bytes | None = reply.result(timeout_seconds)
-        except EmbedderUnavailableError:
+        except (EmbedderUnavailableError, EmbedderContractError):
             raise
         except CancelledError:  # the pool was closed while the query waited for its turn
             raise EngineClosedError from None
-        except TimeoutError as error:
-            if not reply.done():
-                self.pool.abandon(reply)
-            raise EmbedderUnavailableError(
-                f"{self.profile} did not embed the query within {timeout_seconds:g} s"
-            ) from error
         except Exception as error:
+            # A TimeoutError of an answered call is the transport's, with words of its own.
+            if isinstance(error, TimeoutError) and not reply.done():
+                self.pool.abandon(reply)
+                raise EmbedderUnavailableError(
+                    f"{self.profile} did not embed the query within {timeout_seconds:g} s"
+                ) from error
             raise EmbedderUnavailableError(
                 f"{self.profile} could not embed the query: {describe(error)}"
             ) from error
@@ -123,11 +166,19 @@ class Model:
     def outage(self) -> str | None:
         """Why the profile is paused, in the embedder's own words, or None."""
         away = self._away
-        return None if away is None else describe(away)
+        if away is not None:
+            return describe(away)
+        return "a call that took too long has not returned yet" if self.pool.stuck else None
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether the profile is paused by a call that took too long, and by nothing else."""
+        away = self._away
+        return self.pool.stuck if away is None else isinstance(away, EmbedTimeoutError)
 
     def pause(self, error: Exception) -> None:
         """Begins an outage, or makes its wait longer."""
-        asked = getattr(error, "retry_after_seconds", None)
+        asked = _asked_seconds(error)
         with self._lock:
             now = self._clock.monotonic()
             if self._away is None:
@@ -153,13 +204,33 @@ class Model:
                 self._away = None
 
     def pause_seconds(self) -> float:
-        """How long until the next probe; 0 where it is due."""
+        """How long until the next probe; 0 where it is due, infinity where it cannot be made."""
+        if self.pool.stuck:
+            return math.inf
         with self._lock:
             return max(0.0, self._paused_until - self._clock.monotonic())
 
+    # --- the end ----------------------------------------------------------------------------------
+
     def close(self) -> None:
-        """Ends the pool, and the embedder where it has a ``close``."""
+        """Ends the pool, then an embedder that the engine built; idempotent, and waits for none."""
         self.pool.close()
-        close = getattr(self.embedder, "close", None)
-        if close is not None:
-            close()
+        with self._lock:
+            if self._built:
+                self._built = False
+                self._closing = begin_close(self.embedder, self.pool.wait_idle)
+
+    def join(self, timeout_seconds: float) -> bool:
+        """After ``close``: waits until the embedder is closed; False where it was not in time."""
+        if self._closing is not None:
+            self._closing.join(timeout_seconds)
+        return self._closing is None or not self._closing.is_alive()
+
+
+def _asked_seconds(error: Exception) -> float | None:
+    """The wait that an outage asks for; None where it asks for none that can be meant."""
+    asked = getattr(error, "retry_after_seconds", None)
+    # Not an error: an embedder that reports its outage badly is away all the same.
+    if isinstance(asked, bool) or not isinstance(asked, (int, float)) or not asked > 0:
+        return None
+    return min(asked, MAX_RETRY_AFTER_SECONDS)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fathomdb.actors.actor import Actor, logger
-from fathomdb.actors.embed_pool import EMBED_THREAD
 from fathomdb.actors.run import Run, Surroundings
 from fathomdb.errors import EngineClosedError, FathomError
 from fathomdb.records import DrainReport
@@ -130,7 +129,14 @@ class VectorProjectionActor(Actor):
             self._changed.notify_all()
 
     def _ask(self, job: _Job) -> tuple[Tally, StoppedBy, int]:
-        if threading.current_thread().name == EMBED_THREAD:
+        if threading.current_thread() is self._thread:
+            raise FathomError(
+                "a drain's progress callback asked its own engine for a drain or a tick, which "
+                "would wait for itself; call it after the drain"
+            )
+        current = self._job
+        models = (self._model, job.model, None if current is None else current.model)
+        if any(model is not None and model.pool.runs_here() for model in models):
             raise FathomError(
                 "an embedder asked its own engine for a drain or a tick, which would wait for "
                 "itself; call it outside batch_embed"
@@ -185,11 +191,6 @@ class VectorProjectionActor(Actor):
         return max(0.0, rest)
 
     def _run_job(self, job: _Job) -> None:
-        def why_stop() -> StoppedBy | None:
-            if job.deadline is not None and self._clock.monotonic() >= job.deadline:
-                return "timeout"
-            return None
-
         counted_at, counted = 0, 0
 
         def on_applied(tally: Tally) -> None:
@@ -205,9 +206,10 @@ class VectorProjectionActor(Actor):
         run = Run(
             self._around,
             job.model,
-            why_stop=why_stop,
+            why_stop=lambda: None,
             must_stop=lambda: self._closing or job.cancelled,
             on_applied=on_applied,
+            deadline=job.deadline,
             one_tick=job.deadline is None,
         )
         try:
@@ -247,6 +249,7 @@ class VectorProjectionActor(Actor):
             why_stop=lambda: "cancelled" if self._jobs or self._model is not model else None,
             must_stop=lambda: self._closing,
             on_applied=lambda _: self._flush_status(),
+            deadline=None,
             one_tick=False,
         )
         try:

@@ -39,10 +39,13 @@ def semantic_search(
     Raises:
         EmbedderNotConfiguredError: No model serves the file.
         EmbedderUnavailableError: The model is away.
+        EmbedderContractError: What the model said is no vector to compare with.
     """
     query = embed(runtime, request.query or "", timeout_seconds)
     if query.degraded in ("no_embedder", "change_pending"):
         raise EmbedderNotConfiguredError(query.reason)
+    if query.refused:
+        raise EmbedderContractError(query.reason)
     if query.degraded == "outage":
         raise EmbedderUnavailableError(query.reason)
     return _run(runtime, request, query)
@@ -81,8 +84,9 @@ def embed(runtime: Runtime, text: str, timeout_seconds: float | None) -> QueryVe
     if model is None:
         active = _active_profile(runtime).profile
         return QueryVector(active, None, runtime.no_model.degraded, runtime.no_model.reason)
-    if model.outage is not None and (model.pause_seconds() > 0 or model.pool.stuck):
-        reason = f"{model.profile} is away: {model.outage}"
+    outage = model.outage
+    if outage is not None and model.pause_seconds() > 0:
+        reason = f"{model.profile} is away: {outage}"
         return QueryVector(model.profile, None, "outage", reason)
     if model.profile.dimension is None:
         # A drain with another object of the same model may have learned it.
@@ -98,6 +102,8 @@ def embed(runtime: Runtime, text: str, timeout_seconds: float | None) -> QueryVe
         return embed(runtime, text, timeout_seconds)  # another model took its place meanwhile
     except EmbedderUnavailableError as error:
         return QueryVector(model.profile, None, "outage", str(error))
+    except EmbedderContractError as error:
+        return QueryVector(model.profile, None, "outage", str(error), refused=True)
     if blob is None:
         return QueryVector(model.profile, None, "building", f"{model.profile} has no vectors yet")
     return QueryVector(model.profile, blob)

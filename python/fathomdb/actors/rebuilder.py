@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from fathomdb.errors import EngineClosedError, FathomError
 from fathomdb.store import chunks, fts, indexes, work
 
 if TYPE_CHECKING:
-    from fathomdb.actors.writer import WriterActor
+    from fathomdb.actors.writer import Operation, T, WriterActor
     from fathomdb.config import EngineConfig
     from fathomdb.store.readers import ReaderPool
     from fathomdb.store.transaction import Transaction
@@ -24,12 +25,18 @@ PAGE_ROWS = 1024
 RebuildProgress = Callable[[int], None]
 
 
+Begin = Callable[["Transaction"], bool]
+"""Notes in the file what is to be made anew; False where nothing has to be."""
+
+
 @dataclass(slots=True)
 class _Job:
     kind: str | None
     """The kind whose vectors are owed again; None is the full-text index."""
+    begin: Begin | None = None
+    """None goes on with what the file says was begun."""
     progress: RebuildProgress | None = None
-    reply: Future[int] = field(default_factory=Future)
+    reply: Future[int | None] = field(default_factory=Future)
 
 
 class RebuildActor(Actor):
@@ -55,13 +62,20 @@ class RebuildActor(Actor):
 
     # --- from any thread --------------------------------------------------------------------------
 
-    def rebuild_fts(self, progress: RebuildProgress | None = None) -> Future[int]:
-        """Fills the second full-text index that ``fts.rebuild_begin`` made, and swaps; rows."""
-        return self._submit(_Job(None, progress))
+    def rebuild_fts(
+        self, begin: Begin | None = None, progress: RebuildProgress | None = None
+    ) -> Future[int | None]:
+        """Fills the second full-text index that ``begin`` made, and swaps.
 
-    def rebuild_vectors(self, kind: str, progress: RebuildProgress | None = None) -> Future[int]:
-        """Owes the vectors of a kind again; vectors that are there serve until replaced; rows."""
-        return self._submit(_Job(kind, progress))
+        The future has the rows, or None where ``begin`` said that nothing had to be done.
+        """
+        return self._submit(_Job(None, begin, progress))
+
+    def rebuild_vectors(
+        self, kind: str, begin: Begin | None = None, progress: RebuildProgress | None = None
+    ) -> Future[int | None]:
+        """Owes the vectors of a kind again, as ``rebuild_fts``; those there serve until replaced."""
+        return self._submit(_Job(kind, begin, progress))
 
     def resume(self) -> None:
         """Goes on with what a process left half done."""
@@ -78,7 +92,12 @@ class RebuildActor(Actor):
         self._closing = True
         self._jobs.put(None)
 
-    def _submit(self, job: _Job) -> Future[int]:
+    def _submit(self, job: _Job) -> Future[int | None]:
+        if threading.current_thread() is self._thread:
+            raise FathomError(
+                "a rebuild's progress callback asked its own engine for another rebuild, which "
+                "would wait for itself; call it after the rebuild"
+            )
         if self._closing:
             raise EngineClosedError
         self._jobs.put(job)
@@ -89,9 +108,10 @@ class RebuildActor(Actor):
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             try:
-                rows = self._text(job) if job.kind is None else self._vectors(job, job.kind)
-            except FathomError as error:
-                if not isinstance(error, EngineClosedError):
+                rows = self._rebuild(job)
+            except Exception as error:
+                # Whoever asked for a rebuild is told; nobody asked for one that goes on.
+                if job.begin is None and not isinstance(error, EngineClosedError):
                     logger.warning("a rebuild stopped and goes on at the next open: %s", error)
                 job.reply.set_exception(error)
             else:
@@ -107,6 +127,12 @@ class RebuildActor(Actor):
             job = self._jobs.get()
             if job is not None:
                 job.reply.set_exception(error)
+
+    def _rebuild(self, job: _Job) -> int | None:
+        # Here and not where it was asked for: it would undo the job that is running.
+        if job.begin is not None and not self._write(job.begin):
+            return None
+        return self._text(job) if job.kind is None else self._vectors(job, job.kind)
 
     def _text(self, job: _Job) -> int:
         def page(tx: Transaction) -> int:
@@ -158,11 +184,14 @@ class RebuildActor(Actor):
                 raise EngineClosedError(
                     "the engine was closed during a rebuild; it goes on at the next open"
                 )
-            rows = self._writer.call(
-                page, timeout_seconds=self._config.write_timeout_seconds, weight=PAGE_ROWS
-            )
+            rows = self._write(page, PAGE_ROWS)
             if not rows:
                 return total
             total += rows
             if job.progress is not None:
                 job.progress(total)
+
+    def _write(self, operation: Operation[T], weight: int = 1) -> T:
+        return self._writer.call(
+            operation, timeout_seconds=self._config.write_timeout_seconds, weight=weight
+        )

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fathomdb.actors.actor import logger
-from fathomdb.actors.embed_pool import EmbedTimeoutError, Urgency
+from fathomdb.actors.embed_pool import Urgency
 from fathomdb.config import BACKFILL_EVERY
 from fathomdb.errors import EngineClosedError, FathomError
 from fathomdb.pipeline import apply, claim, embed, verify
 from fathomdb.pipeline.claim import Claim
-from fathomdb.pipeline.embed import EmbedOutcome
+from fathomdb.pipeline.embed import EmbedOutcome, EmbedTimeoutError
 from fathomdb.pipeline.outcome import BatchOutcome, Charged, Failed, FailureCause, Stored, Tally
 from fathomdb.store import indexes, profiles, vectors, work
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fathomdb.actors.counters import Counters, Progress
+    from fathomdb.actors.embed_pool import Reply
     from fathomdb.actors.model import Model
     from fathomdb.actors.writer import Operation, T, WriterActor
     from fathomdb.config import EngineConfig
@@ -41,6 +42,9 @@ CLAIMED_AHEAD = 3
 With one, each batch of a fast embedder is a commit of its own, and the writer waits for the disk;
 with three, batches that wait share a commit (measured: 60,000 rows/s against 50,000).
 """
+
+POLL_SECONDS = 1.0
+"""How often a run looks unasked whether the embedder is free: a search may have blocked it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +71,7 @@ class _Batch:
     claim: Claim
     verified: Verified
     steps: EmbedSteps
-    call: Future[Any] | None = None
-    deadline: float = 0.0
+    call: Reply | None = None
     outcome: EmbedOutcome | None = None
 
 
@@ -81,6 +84,8 @@ class Run:
         why_stop: Asked between batches: a reason to claim no more, or None.
         must_stop: Asked while waiting: whether to leave even what is being embedded.
         on_applied: Called after each batch.
+        deadline: When a drain ends, in monotonic seconds. Until then it waits for a call that took
+            too long to return; a tick and the background (None) leave that to a later run.
         one_tick: One claim only, incremental work first, to the letter.
     """
 
@@ -92,6 +97,7 @@ class Run:
         why_stop: Callable[[], StoppedBy | None],
         must_stop: Callable[[], bool],
         on_applied: Callable[[Tally], None],
+        deadline: float | None,
         one_tick: bool,
     ) -> None:
         self._around = around
@@ -100,6 +106,7 @@ class Run:
         self._why_stop = why_stop
         self._is_cancelled = must_stop
         self._on_applied = on_applied
+        self._deadline = deadline
         self._one_tick = one_tick
         self.tally = Tally()
         self._ticks = 0
@@ -115,9 +122,7 @@ class Run:
                 settle = self._settle(self._around.stranded[-1])
                 self._account(self._call(settle).result())
                 self._around.stranded.pop()
-            if self._model.outage is not None and not self._probe():
-                return "cancelled" if self._must_stop() else "unavailable"
-            stopped_by = self._loop()
+            stopped_by = self._work()
         except EngineClosedError:
             stopped_by = "cancelled"  # the readers or the writer went first
         finally:
@@ -126,12 +131,39 @@ class Run:
             self._around.woken.set()  # this run may have heard of work that it left
         return stopped_by
 
+    def _work(self) -> StoppedBy:
+        while True:
+            if not (self._is_free() and (self._model.outage is None or self._probe())):
+                return "cancelled" if self._must_stop() else "unavailable"
+            stopped_by = self._loop()
+            if stopped_by != "unavailable" or self._deadline is None or not self._model.timed_out:
+                return stopped_by
+
+    def _is_free(self) -> bool:
+        """Whether the embedder can be called; a drain waits for it as long as it has time."""
+        pool, deadline = self._model.pool, self._deadline
+        with self._around.changed:
+            while pool.stuck:
+                seconds = 0.0 if deadline is None else deadline - self._clock.monotonic()
+                if self._must_stop() or seconds <= 0:
+                    self.tally.unavailable_ticks += 1
+                    return False
+                self._around.changed.wait(min(seconds, POLL_SECONDS))
+        return True
+
+    def _reason_to_stop(self) -> StoppedBy | None:
+        if self._model.outage is not None:
+            return "unavailable"
+        if self._deadline is not None and self._clock.monotonic() >= self._deadline:
+            return "timeout"
+        return self._why_stop()
+
     def _loop(self) -> StoppedBy:
         stopped_by: StoppedBy | None = None
         while True:
             if self._must_stop():
                 return "cancelled"
-            stopped_by = stopped_by or ("unavailable" if self._model.outage else self._why_stop())
+            stopped_by = stopped_by or self._reason_to_stop()
             while stopped_by is None and self._wants_more():
                 # Not earlier: a claim from before the commit that woke us does not see its work.
                 self._around.woken.clear()
@@ -228,7 +260,7 @@ class Run:
                 if schema.enabled and schema.profile_id == claimed.profile_id
             }
         verified = verify.verify(rows, wanted)
-        steps = embed.embed(verified.texts, verified.content_hashes)
+        steps = embed.embed(verified.texts, verified.content_hashes, self._model.call_tokens)
         batch = _Batch(claimed, verified, steps)
         self._step(batch, lambda: next(steps))
         return batch
@@ -242,7 +274,6 @@ class Run:
         except StopIteration as stop:
             batch.call, batch.outcome = None, stop.value
             return
-        batch.deadline = self._clock.monotonic() + self._around.config.embed_timeout_seconds
         try:
             urgency = Urgency.BACKFILL if batch.claim.may_wait else Urgency.FRESH
             batch.call = self._model.embed_batch(texts, urgency, probe=probe)
@@ -252,7 +283,13 @@ class Run:
         batch.call.add_done_callback(lambda _: self._notify())
 
     def _is_ready(self, batch: _Batch) -> bool:
-        return batch.call is None or batch.call.done() or self._clock.monotonic() >= batch.deadline
+        call = batch.call
+        return call is None or call.done() or self._clock.monotonic() >= self._call_ends(call)
+
+    def _call_ends(self, call: Reply) -> float:
+        """When a call is abandoned at the earliest; while it waits for its turn, no time passes."""
+        began_at = self._clock.monotonic() if call.began_at is None else call.began_at
+        return began_at + self._around.config.embed_timeout_seconds
 
     def _advance(self, batch: _Batch) -> None:
         """Hands the embed stage what its call came to."""
@@ -265,12 +302,10 @@ class Run:
         elif not call.done():
             self._model.pool.abandon(call)
             seconds = self._around.config.embed_timeout_seconds
-            timed_out = EmbedTimeoutError(f"the embedder did not return within {seconds:g} s")
-            if self._model.pool.stuck:
-                # It cannot be asked about single texts: nothing is charged to any of them.
-                batch.call, batch.outcome = None, EmbedOutcome(outage=timed_out)
-            else:
-                self._step(batch, lambda: batch.steps.throw(timed_out))
+            timed_out = EmbedTimeoutError(
+                f"the embedder did not return within {seconds:g} s", stuck=self._model.pool.stuck
+            )
+            self._step(batch, lambda: batch.steps.throw(timed_out))
         elif (error := call.exception()) is not None:
             self._step(batch, lambda: batch.steps.throw(error))
         else:
@@ -279,24 +314,19 @@ class Run:
     def _probe(self) -> bool:
         """Asks a paused embedder for the probe text; True where it is back."""
         model = self._model
-        if model.pool.stuck:
-            outage: Exception | None = EmbedTimeoutError(
-                "an abandoned call of the embedder has not returned yet"
-            )
-        else:
-            steps = embed.probe()
-            batch = _Batch(Claim(0, 0, True, 0), verify.NOTHING, steps)
-            self._step(batch, lambda: next(steps), probe=True)
-            self._window.append(batch)
-            while batch.outcome is None:
-                self._wait()
-                if self._must_stop():
-                    self._give_back()
-                    return False
-                if self._is_ready(batch):
-                    self._advance(batch)
-            self._window.clear()
-            outage = batch.outcome.outage
+        steps = embed.probe()
+        batch = _Batch(Claim(0, 0, True, 0), verify.NOTHING, steps)
+        self._step(batch, lambda: next(steps), probe=True)
+        self._window.append(batch)
+        while batch.outcome is None:
+            self._wait()
+            if self._must_stop():
+                self._give_back()
+                return False
+            if self._is_ready(batch):
+                self._advance(batch)
+        self._window.clear()
+        outage = batch.outcome.outage
         if outage is None:
             model.resume()
         else:
@@ -372,19 +402,26 @@ class Run:
         )
         if embedded.outage is not None:
             outcome.error = embed.describe(embedded.outage)
-        if embedded.vectors and model.profile.dimension is None:
-            self._learn_dimension(next(iter(embedded.vectors.values()))[0].dimension)
-        dimension = model.profile.dimension
         bad: dict[tuple[int, int], tuple[FailureCause, str]] = {}
-        for packed in {id(packed): packed for packed, _ in embedded.vectors.values()}.values():
+        batches = {id(packed): packed for packed, _ in embedded.vectors.values()}.values()
+        for packed in batches:
             for n, _, cause, detail in packed.bad:
                 bad[id(packed), n] = (cause, detail)
-            if packed.dimension != dimension:
+        if model.profile.dimension is None:
+            # From a good row: what is wrong with a bad one may be its length, and this is for good.
+            good = (packed for packed, n in embedded.vectors.values() if (id(packed), n) not in bad)
+            if (first := next(good, None)) is not None:
+                self._learn_dimension(first.dimension)
+        dimension = model.profile.dimension
+        for packed in batches:
+            if dimension is not None and packed.dimension != dimension:
                 detail = f"{packed.dimension} numbers, the model has {dimension}"
                 bad.update(((id(packed), n), ("dimension", detail)) for n in range(packed.count))
         for place, row in enumerate(verified.rows):
             if place in embedded.errors:
                 outcome.charged.append(Charged(row, embedded.errors[place]))
+            elif place in embedded.suspects:
+                outcome.suspected.append(Charged(row, embedded.suspects[place]))
             elif place in embedded.vectors:
                 packed, n = embedded.vectors[place]
                 if bad and (id(packed), n) in bad:
@@ -478,13 +515,16 @@ class Run:
                 or any(self._is_ready(batch) for batch in self._window)
                 or (bool(self._applying) and self._applying[0][0].done())
                 or (bool(self._claiming) and self._claiming[0].done())
-                or (may_claim and self._wants_more())
+                or (may_claim and (self._wants_more() or self._reason_to_stop() is not None))
             )
 
         with self._around.changed:
             now = self._clock.monotonic()
-            deadline = min((batch.deadline for batch in self._window), default=now + 60.0)
-            self._around.changed.wait_for(something, max(0.0, deadline - now))
+            ends = [now + POLL_SECONDS]
+            ends.extend(self._call_ends(batch.call) for batch in self._window if batch.call)
+            if may_claim and self._deadline is not None:
+                ends.append(self._deadline)
+            self._around.changed.wait_for(something, max(0.0, min(ends) - now))
 
     def _now_ms(self) -> int:
         return int(self._clock.now() * 1000)

@@ -10,6 +10,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fathomdb import _native
+from fathomdb.actors.actor import logger
 from fathomdb.actors.counters import Counters, Progress
 from fathomdb.actors.projector import VectorProjectionActor
 from fathomdb.actors.rebuilder import RebuildActor
@@ -81,9 +83,22 @@ class Runtime:
         self.progress = Progress()
         self._model: Model | None = None
         self._no_model = NOT_CONFIGURED
+        self.configuring = threading.Lock()
+        """Held from activating a profile to serving its model: two at once must not be mixed."""
+        self.opened_with: str | None = None
+        """Where the engine was opened with another model than the active one: both, in words."""
         with self.snapshot() as db:
             self.counters = Counters(status.read(db))
             self._chunk_chars = kinds.chunk_chars(db)
+            cut_otherwise = kinds.cut_otherwise(db, _native.SPLITTER_VERSION)
+        if cut_otherwise and owned is not None:
+            logger.warning(
+                "%s: the text of %s was cut by another splitter than %s; what is written from now "
+                "on may be cut in other places",
+                path,
+                ", ".join(cut_otherwise),
+                _native.SPLITTER_VERSION,
+            )
         self.projector: VectorProjectionActor | None = None
         self.rebuilder: RebuildActor | None = None
         if owned is not None:
@@ -170,30 +185,46 @@ class Runtime:
 
     def serve(self, model: Model | None, why_not: NoModel = NOT_CONFIGURED) -> None:
         """Has a model serve queries and the background work from now on."""
-        before, self._model, self._no_model = self._model, model, why_not
+        with self._closing:
+            before, self._model, self._no_model = self._model, model, why_not
+            too_late = self._closed
         if self.projector is not None:
             self.projector.serve(model)
         if before is not None and before is not model:
             before.close()
             if self.projector is not None:
                 self.projector.wake()  # a drain with that model need not wait for its embedder
+        if too_late and model is not None:
+            model.close()  # ``close`` may have closed the one before
         self.progress.bump()
 
     # --- the end ----------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Stops everything in order; idempotent, and bounded by ``close_timeout_seconds``."""
+        """Stops everything in order; idempotent, each step bounded by ``close_timeout_seconds``."""
         if self._pid != os.getpid():
             return  # the parent's engine, threads and lock are the parent's to close
         with self._closing:
             if self._closed:
                 return
             self._closed = True
-        timeout = self.config.close_timeout_seconds
+        try:
+            self._stop(self.config.close_timeout_seconds)
+        finally:
+            self.progress.bump()
+            if self._owned is not None:
+                self._owned.lock.release()
+
+    def _stop(self, timeout: float) -> None:
         if self.projector is not None and self.rebuilder is not None:
             self.projector.stop()
             self.rebuilder.stop()
-        self._readers.close(timeout)
+        try:
+            self._readers.close(timeout)
+        finally:
+            self._stop_writing(timeout)
+
+    def _stop_writing(self, timeout: float) -> None:
         if self._owned is not None:
             self._owned.writer.stop(self._last_transaction)
             self._owned.writer.join(timeout)
@@ -202,9 +233,10 @@ class Runtime:
             self.rebuilder.join(timeout)
         if self._model is not None:
             self._model.close()
-        self.progress.bump()
-        if self._owned is not None:
-            self._owned.lock.release()
+            if not self._model.join(timeout):
+                logger.warning(
+                    "the embedder of %s did not close within %g s", self._model.profile, timeout
+                )
 
     def _last_transaction(self, tx: Transaction) -> None:
         work.revert_all(tx.db, tx.fence())

@@ -7,14 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from fathomdb.actors.closing import begin_close
 from fathomdb.actors.model import Model
 from fathomdb.actors.runtime import NOT_CONFIGURED, NoModel, Runtime
+from fathomdb.config import LONGEST_SECONDS
 from fathomdb.embedders import registry
+from fathomdb.embedders.protocol import limits_of
 from fathomdb.errors import EmbeddingChangeRequiresAckError, FathomError, InvalidInputError
 from fathomdb.store import indexes, kinds, profiles, vectors, work
 
 if TYPE_CHECKING:
     from fathomdb.embedders.protocol import Embedder
+    from fathomdb.identity import EmbedderIdentity
     from fathomdb.store.profiles import Profile
     from fathomdb.store.transaction import Transaction
 
@@ -31,15 +35,52 @@ class ConfigureEmbeddingOutcome:
     enqueued_rows: int = 0
 
 
+@dataclass(slots=True, eq=False)
+class Given:
+    """An embedder as it was given; ``built`` while it is ours to close, since a name built it."""
+
+    embedder: Embedder
+    built: bool
+
+    @staticmethod
+    def of(spec: object) -> Given:
+        """What ``registry.resolve`` makes of it."""
+        return Given(registry.resolve(spec), isinstance(spec, str))
+
+    def model(self, runtime: Runtime, profile: Profile) -> Model:
+        """A model that has it, and closes it where it was built."""
+        built, self.built = self.built, False
+        return Model(self.embedder, profile, runtime.config, runtime.counters, built=built)
+
+    def close_unused(self) -> None:
+        """Closes it where it was built and no model has it."""
+        if self.built:
+            begin_close(self.embedder)
+
+
 def configure(
     runtime: Runtime, embedder: Any, *, acknowledge_rebuild_impact: bool = False
 ) -> ConfigureEmbeddingOutcome:
     """Makes an embedder's model the one whose vectors the file holds."""
-    resolved = registry.resolve(embedder)
-    outcome, profile = runtime.write(
-        lambda tx: _activate(tx, runtime, resolved, acknowledged=acknowledge_rebuild_impact)
-    )
-    _serve(runtime, resolved, profile)
+    given = Given.of(embedder)
+    try:
+        return _configure(runtime, given, acknowledged=acknowledge_rebuild_impact)
+    finally:
+        given.close_unused()
+
+
+def _configure(runtime: Runtime, given: Given, *, acknowledged: bool) -> ConfigureEmbeddingOutcome:
+    # All that is asked of the embedder is asked before the commit, and outside of it.
+    identity, plugin = given.embedder.identity(), registry.spec_of(given.embedder)
+    limits_of(given.embedder)
+    with runtime.configuring:
+        outcome, profile = runtime.write(
+            lambda tx: _activate(tx, runtime, identity, plugin, acknowledged=acknowledged),
+            # A model that became the active one and does not serve is worse than a wait.
+            timeout_seconds=LONGEST_SECONDS,
+        )
+        runtime.opened_with = None
+        _serve(runtime, given, profile)
     return outcome
 
 
@@ -52,82 +93,95 @@ def choose_at_open(runtime: Runtime, embedder: Any) -> None:
         reason = "this engine was opened with embedder=False; leave that out to have a model serve"
         runtime.serve(None, NoModel("no_embedder", reason))
         return
-    given = _given(embedder)
-    with runtime.snapshot() as db:
-        active = profiles.active(db)
-    if active is None:
-        if given and not runtime.read_only:
-            configure(runtime, given[0])
-        return
+    given: list[Given] = []
+    try:
+        given.extend(Given.of(spec) for spec in _specs(embedder))
+        with runtime.snapshot() as db:
+            active = profiles.active(db)
+        if active is not None:
+            _choose(runtime, given, active)
+        elif given and not runtime.read_only:
+            _configure(runtime, given[0], acknowledged=False)
+    finally:
+        for item in given:
+            item.close_unused()
+
+
+def _choose(runtime: Runtime, given: list[Given], active: Profile) -> None:
+    """Serves the given embedder of the active profile, or the remembered one, or says why none."""
     for candidate in given:
-        if candidate.identity().fingerprint == active.fingerprint:
+        if candidate.embedder.identity().fingerprint == active.fingerprint:
             _serve(runtime, candidate, active)
             return
     remembered, why_not = _remembered(active)
-    if remembered is not None:
-        if given:
-            logger.warning(
-                "%s was opened with %s; its active model %s goes on serving",
-                runtime.path,
-                given[0].identity(),
-                active,
-            )
-        _serve(runtime, remembered, active)
-    elif given:
-        reason = (
+    if given:
+        both = (
             f"the file's active model is {active} and the engine was opened with "
-            f"{given[0].identity()}; open it with the active model, or switch with "
+            f"{given[0].embedder.identity()}"
+        )
+        how = (
+            "open it with the active model, or switch with "
             "admin.configure_embedding(..., acknowledge_rebuild_impact=True)"
         )
-        runtime.serve(None, NoModel("change_pending", reason))
-        logger.warning("%s", reason)
+        goes_on = "" if remembered is None else ", which does not serve"
+        runtime.opened_with = f"{both}{goes_on}; {how}"
+        logger.warning("%s: %s", runtime.path, runtime.opened_with)
+    if remembered is not None:
+        _serve(runtime, remembered, active)
+    elif runtime.opened_with is not None:
+        runtime.serve(None, NoModel("change_pending", runtime.opened_with))
     else:
         runtime.serve(None, NoModel("no_embedder", why_not or NOT_CONFIGURED.reason))
 
 
-def _given(embedder: Any) -> list[Embedder]:
+def _specs(embedder: Any) -> list[Any]:
     if embedder is None:
         return []
     if isinstance(embedder, Sequence) and not isinstance(embedder, (str, bytes)):
         if not embedder:
             raise InvalidInputError("embedder= is an empty list; pass None or False")
-        return [registry.resolve(item) for item in embedder]
-    return [registry.resolve(embedder)]
+        return [*embedder]
+    return [embedder]
 
 
-def _remembered(active: Profile) -> tuple[Embedder | None, str | None]:
+def _remembered(active: Profile) -> tuple[Given | None, str | None]:
     """The local plugin that the file remembers for its model, or why it cannot be built."""
     if active.plugin is None:
         return None, f"the file's model is {active}; pass its embedder to fathomdb.open"
     try:
-        embedder = registry.resolve(active.plugin)
-        found = embedder.identity()
+        remembered = Given.of(active.plugin)
+        found = remembered.embedder.identity()
     except FathomError as error:
         return None, f"the file's model is {active}, and its embedder cannot be built: {error}"
     if found.fingerprint != active.fingerprint:
+        remembered.close_unused()
         return None, (
             f"the file's model is {active}, but the plugin {active.plugin!r} is now {found}; "
             "vectors of the two cannot be compared"
         )
-    return embedder, None
+    return remembered, None
 
 
-def _serve(runtime: Runtime, embedder: Embedder, profile: Profile) -> None:
+def _serve(runtime: Runtime, given: Given, profile: Profile) -> None:
     model = runtime.model
     if (
         model is not None
-        and model.embedder is embedder
+        and model.embedder is given.embedder
         and model.profile.profile_id == profile.profile_id
     ):
         return
-    runtime.serve(Model(embedder, profile, runtime.config, runtime.counters))
+    runtime.serve(given.model(runtime, profile))
 
 
 def _activate(
-    tx: Transaction, runtime: Runtime, embedder: Embedder, *, acknowledged: bool
+    tx: Transaction,
+    runtime: Runtime,
+    identity: EmbedderIdentity,
+    plugin: str | None,
+    *,
+    acknowledged: bool,
 ) -> tuple[ConfigureEmbeddingOutcome, Profile]:
     db = tx.db
-    identity, plugin = embedder.identity(), registry.spec_of(embedder)
     before = profiles.active(db)
     if before is not None and before.fingerprint == identity.fingerprint:
         profiles.set_plugin(db, before.profile_id, plugin)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from fathomdb import _native
 from fathomdb.errors import (
@@ -20,6 +20,7 @@ from fathomdb.store import fts, indexes, kinds, profiles, work
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fathomdb.actors.rebuilder import RebuildActor
     from fathomdb.actors.runtime import Runtime
     from fathomdb.store.transaction import Transaction
 
@@ -52,10 +53,13 @@ class VecIndexStatus:
 
 @dataclass(frozen=True, slots=True)
 class RebuildReport:
-    """What a rebuild covered: chunks whose vectors are owed again, or that were indexed."""
+    """What a rebuild covered: chunks whose vectors are owed again, or that were indexed.
+
+    ``kind`` is None where no kind was asked for: one full-text index holds them all.
+    """
 
     target: Literal["vec", "fts"]
-    kind: str
+    kind: str | None
     chunks: int
 
 
@@ -149,10 +153,16 @@ def configure_fts(
     The old index answers until the new one is complete.
     """
     wanted = fts.check_tokenizer(tokenizer)
-    with runtime.snapshot() as db:
-        if fts.tokenizer(db) == wanted and fts.rebuild_target(db) is None:
-            return None
-    return _rebuild_fts(runtime, wanted, progress)
+    runtime.check()
+
+    def begin(tx: Transaction) -> bool:
+        if fts.tokenizer(tx.db) == wanted and fts.rebuild_target(tx.db) is None:
+            return False
+        fts.rebuild_begin(tx.db, wanted)
+        return True
+
+    rows = _rebuilder(runtime).rebuild_fts(begin, progress).result()
+    return None if rows is None else RebuildReport("fts", None, rows)
 
 
 def rebuild(
@@ -164,33 +174,31 @@ def rebuild(
     """Makes a projection of a kind anew from its canonical rows."""
     with runtime.snapshot() as db:
         check_kinds(db, [kind])
-        schema = indexes.get(db, kind)
-        tokenizer = fts.tokenizer(db)
-    if target == "fts":
-        return _rebuild_fts(runtime, tokenizer, progress, kind)
-    if target != "vec":
+    if target not in ("vec", "fts"):
         raise InvalidInputError(f"target must be 'vec' or 'fts', got {target!r}")
-    if schema is None or not schema.enabled:
-        raise KindNotVectorIndexedError(
-            f"kind {kind!r} has no vector index to rebuild; enable it with configure_vec"
-        )
-    runtime.write(lambda tx: indexes.begin_rebuild(tx.db, kind))
-    rows = _rebuilder(runtime).rebuild_vectors(kind, progress).result()
-    return RebuildReport("vec", kind, rows)
+
+    def begin(tx: Transaction) -> bool:
+        if target == "fts":
+            fts.rebuild_begin(tx.db, fts.tokenizer(tx.db))
+            return True
+        schema = indexes.get(tx.db, kind)
+        if schema is None or not schema.enabled:
+            raise KindNotVectorIndexedError(
+                f"kind {kind!r} has no vector index to rebuild; enable it with configure_vec"
+            )
+        indexes.begin_rebuild(tx.db, kind)
+        return True
+
+    rebuilder = _rebuilder(runtime)
+    reply = (
+        rebuilder.rebuild_fts(begin, progress)
+        if target == "fts"
+        else rebuilder.rebuild_vectors(kind, begin, progress)
+    )
+    return RebuildReport("fts" if target == "fts" else "vec", kind, reply.result() or 0)
 
 
-def _rebuild_fts(
-    runtime: Runtime,
-    tokenizer: fts.Tokenizer,
-    progress: Callable[[int], None] | None,
-    kind: str = "",
-) -> RebuildReport:
-    runtime.write(lambda tx: fts.rebuild_begin(tx.db, tokenizer))
-    rows = _rebuilder(runtime).rebuild_fts(progress).result()
-    return RebuildReport("fts", kind, rows)
-
-
-def _rebuilder(runtime: Runtime) -> Any:
+def _rebuilder(runtime: Runtime) -> RebuildActor:
     if runtime.rebuilder is None:
         raise ReadOnlyError(f"{runtime.path} was opened with read_only=True")
     return runtime.rebuilder

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from fathomdb.actors.model import Model
-from fathomdb.embedders import registry
+from fathomdb.admin.embedding import Given
+from fathomdb.config import LONGEST_SECONDS, check_seconds
 from fathomdb.errors import EmbedderNotConfiguredError, InvalidInputError, ReadOnlyError
 from fathomdb.records import DrainProgress, DrainReport, TickReport, WaitReport
 from fathomdb.search.searcher import check_kinds
@@ -15,8 +16,10 @@ from fathomdb.store import profiles, work
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from fathomdb.actors.model import Model
     from fathomdb.actors.projector import VectorProjectionActor
     from fathomdb.actors.runtime import Runtime
+    from fathomdb.store.profiles import Profile
     from fathomdb.store.transaction import Transaction
     from fathomdb.store.work import FailedRow
 
@@ -25,8 +28,7 @@ def drain(
     runtime: Runtime, timeout: float, embedder: Any, progress: DrainProgress | None
 ) -> DrainReport:
     """Ticks until nothing is due, time is up or the embedder is away."""
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
-        raise InvalidInputError(f"timeout must be 0 or more seconds, got {timeout!r}")
+    timeout = check_seconds("timeout", timeout)
     projector = _projector(runtime)
     with _model(runtime, embedder) as model:
         return projector.drain(model, timeout, progress)
@@ -42,29 +44,41 @@ def run_tick(runtime: Runtime, embedder: Any) -> TickReport:
 @contextmanager
 def _model(runtime: Runtime, embedder: Any) -> Iterator[Model]:
     """The model that serves, or a given embedder for as long as it is used."""
+    serving = runtime.model
     if embedder is None:
-        if runtime.model is None:
+        if serving is None:
             raise EmbedderNotConfiguredError(runtime.no_model.reason)
-        yield runtime.model
+        yield serving
         return
-    resolved = registry.resolve(embedder)
+    given = Given.of(embedder)
+    if serving is not None and serving.embedder is given.embedder:
+        yield serving
+        return
+    try:
+        model = given.model(runtime, _active_profile_of(runtime, given))
+        try:
+            yield model
+        finally:
+            model.close()
+    finally:
+        given.close_unused()
+
+
+def _active_profile_of(runtime: Runtime, given: Given) -> Profile:
+    """The active profile, which must be that of the embedder."""
     with runtime.snapshot() as db:
         active = profiles.active(db)
     if active is None:
         raise EmbedderNotConfiguredError(
             "no embedding profile is active; call admin.configure_embedding first"
         )
-    found = resolved.identity()
+    found = given.embedder.identity()
     if found.fingerprint != active.fingerprint:
         raise InvalidInputError(
             f"the embedder is {found} and the file's active model is {active}; vectors of two "
             "models are never mixed, switch with admin.configure_embedding"
         )
-    model = Model(resolved, active, runtime.config, runtime.counters)
-    try:
-        yield model
-    finally:
-        model.pool.close()
+    return active
 
 
 def failed_work(runtime: Runtime, kind: str | None) -> tuple[FailedRow, ...]:
@@ -91,10 +105,12 @@ def requeue_failed(runtime: Runtime, kind: str | None, cause: str | None) -> int
 
 def wait(runtime: Runtime, chunk_ids: Sequence[str], timeout: float) -> WaitReport:
     """Waits until these chunks have their vectors, or until nothing can make progress."""
-    clock = runtime.config.clock
-    deadline = clock.monotonic() + timeout
+    # Nobody signals what another process does: a reader looks again and again.
+    pause = runtime.config.idle_poll_seconds if runtime.read_only else LONGEST_SECONDS
+    deadline = time.monotonic() + timeout
     while True:
         generation = runtime.progress.generation
+        left = deadline - time.monotonic()
         with runtime.snapshot() as db:
             active = profiles.active(db)
             projected, pending, failed = (
@@ -103,10 +119,11 @@ def wait(runtime: Runtime, chunk_ids: Sequence[str], timeout: float) -> WaitRepo
                 else (0, len(chunk_ids), 0)
             )
         reason = _why_stuck(runtime) if pending else None
+        if pending and reason is None and left <= 0:
+            reason = "timeout"
         if not pending or reason is not None:
             return WaitReport(not pending and not failed, projected, failed, pending, reason)
-        if not runtime.progress.wait(generation, deadline - clock.monotonic()):
-            return WaitReport(False, projected, failed, pending, "timeout")
+        runtime.progress.wait(generation, min(left, pause))
 
 
 def _why_stuck(runtime: Runtime) -> str | None:

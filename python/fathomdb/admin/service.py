@@ -35,8 +35,10 @@ if TYPE_CHECKING:
 class AdminService:
     """What an operator does with a database; safe for any number of threads."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, engine: object) -> None:
         self._runtime = runtime
+        # An engine that nobody holds is closed: who holds its admin must hold it too.
+        self._engine = engine
 
     # --- configuring ------------------------------------------------------------------------------
 
@@ -46,7 +48,8 @@ class AdminService:
         """Makes an embedder's model the one whose vectors the file holds.
 
         Args:
-            embedder: An Embedder, or the name of a plugin, as for ``fathomdb.open``.
+            embedder: An Embedder, or the name of a plugin, as for ``fathomdb.open``. One that a
+                name built is closed once another takes its place; an object stays the caller's.
             acknowledge_rebuild_impact: Needed where kinds are enabled under another model: their
                 vectors are dropped and owed anew, at backfill priority.
 
@@ -79,7 +82,9 @@ class AdminService:
         """Has text cut by ``porter unicode61``, ``unicode61`` or ``trigram``.
 
         The index in use answers until the new one is complete; returns None where nothing had to
-        be done. ``progress`` is called with the chunks indexed so far.
+        be done. ``progress`` is called with the chunks indexed so far. One rebuild runs after the
+        other; Ctrl-C ends the wait for it alone: it goes on in the background, and where the engine
+        is closed first, at the next open.
         """
         return indexes.configure_fts(self._runtime, tokenizer, progress)
 
@@ -190,12 +195,14 @@ class AdminService:
         """Projects what waits, until nothing is due, time is up or the embedder is away.
 
         Args:
-            timeout: Seconds, checked between batches; 0 means one tick.
+            timeout: Seconds, checked between batches; 0 means one tick, infinity no limit.
             embedder: Used in place of the one that serves; it must be of the active model.
-            progress: Called with (processed, remaining) chunks after each batch.
+            progress: Called with (processed, remaining) chunks after each batch, on the thread that
+                works: it cannot ask for another drain.
 
         Raises:
             EmbedderNotConfiguredError: There is no embedder to drain with.
+            FathomError: It was called by this engine's own embedder or progress callback.
         """
         return projection.drain(self._runtime, timeout, embedder, progress)
 
@@ -220,6 +227,7 @@ class AdminService:
         """Makes a projection anew from canonical rows, while the old one goes on answering.
 
         ``vec`` owes every vector of the kind again, at backfill priority; ``fts`` indexes all text
-        again (one index holds every kind) and returns when it is done.
+        again (one index holds every kind) and returns when it is done. One rebuild runs after the
+        other; Ctrl-C ends the wait for it alone, as in :meth:`configure_fts`.
         """
         return indexes.rebuild(self._runtime, kind, target, progress)

@@ -7,7 +7,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fathomdb.admin.indexes import VecIndexStatus, status_of
-from fathomdb.store import chunks, conditions, fts, indexes, kinds, nodes, profiles, status, work
+from fathomdb.store import (
+    chunks,
+    conditions,
+    fts,
+    indexes,
+    kinds,
+    lock,
+    nodes,
+    profiles,
+    status,
+    work,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +43,8 @@ class Status:
     ``counters`` are those of the process that owns the file, at most a second old: claimed,
     applied, discarded, failed, reverted, reused, truncated, embed_calls, embed_seconds, outages,
     outage_seconds. ``owner_pid`` is None where no process has the file open for writing.
-    ``opened_with`` says why this engine's own embedder does not serve, where it does not.
+    ``opened_with`` names the model that this engine was opened with and the active one, where they
+    are not the same.
     """
 
     path: str
@@ -123,14 +135,13 @@ def read(runtime: Runtime) -> Status:
         cursor=cursor,
         tokenizer=tokenizer,
         active_profile=None if active is None else str(active),
-        opened_with=runtime.no_model.reason
-        if runtime.model is None and runtime.no_model.degraded == "change_pending"
-        else None,
+        opened_with=runtime.opened_with,
         kinds=tuple(found),
         queue_age_seconds=max(ages, default=None),
         counters=counters,
         outage=None if outage is None else str(outage),
-        owner_pid=pid if isinstance(pid, int) else None,
+        # A process that was killed could not take its number back; its lock went with it.
+        owner_pid=pid if isinstance(pid, int) and lock.is_held(runtime.path) else None,
         heartbeat_age_seconds=max(0.0, (runtime.now_ms() - heartbeat) / 1000)
         if isinstance(heartbeat, int)
         else None,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -114,25 +112,9 @@ def _about(status: Status) -> RenderableType:
 def _owner(status: Status) -> str:
     if status.owner_pid is None:
         return "no process has it open for writing"
-    if not _runs(status.owner_pid):
-        return (
-            f"process {status.owner_pid}, which ended without closing it (nothing is lost: the "
-            "next open goes on)"
-        )
     age = status.heartbeat_age_seconds
     worked = "" if age is None else f", which last worked {formats.duration(age)} ago"
     return f"process {status.owner_pid}{worked}"
-
-
-def _runs(pid: int) -> bool:
-    if os.name != "posix":
-        return True  # there, signal 0 is not a question
-    with contextlib.suppress(PermissionError):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
-    return True
 
 
 def _kinds(status: Status) -> RenderableType:
@@ -180,7 +162,7 @@ def _problems(status: Status) -> list[tuple[str, str]]:
         age = formats.duration(status.queue_age_seconds)
         waiting = formats.counted(status.pending, "chunk waits", "chunks wait")
         lines.append((f"{waiting} for a vector, the oldest for {age}", "yellow"))
-        if status.owner_pid is None or not _runs(status.owner_pid):
+        if status.owner_pid is None:
             lines.append((f"Nobody works on them: fathomdb drain --db {status.path}", "yellow"))
     for kind in status.kinds:
         index = kind.vector_index

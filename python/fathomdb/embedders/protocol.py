@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 class EmbedderLimits:
     """What an embedder likes in one call; None where it does not care.
 
-    ``concurrency`` is how many calls may run at once; 1 means that it is never entered twice.
+    ``items`` is the most texts. ``tokens`` is the most tokens of all texts together, estimated as
+    one for every 4 characters, each text rounded up; a text that is longer alone is a call of its
+    own. ``concurrency`` is how many calls may run at once; 1 means that it is never entered twice.
     """
 
     items: int | None = None

@@ -70,6 +70,8 @@ def apply_if_claimed(
         else:
             due = now_ms + policy.wait_ms(row.attempts)
             retried.append((row.work_id, due, charged.message))
+    # Due at once, behind what waits: the next claims are so small that the culprit stands alone.
+    retried.extend((item.row.work_id, now_ms, item.message) for item in outcome.suspected)
     if len(done) == claimed:
         work.delete_all_claimed(db, fence)
     elif done:

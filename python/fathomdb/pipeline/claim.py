@@ -55,18 +55,24 @@ def claim(
 ) -> Claim:
     """Claims from the first of the lanes that has due work, and from that one alone.
 
-    So a tick never makes fresh work wait for more than one slice of old.
+    So a tick never makes fresh work wait for more than one slice of old. Rows that were tried
+    before are claimed apart from the others and in ever smaller batches, so that whoever hangs or
+    dies of one of them is soon known to do so of that one alone.
     """
     for incremental in lanes:
         # A look first: an idle queue must not cost a fence, and with it a write, every poll.
-        if not work.has_due(tx.db, profile_id, incremental=incremental, now_ms=now_ms):
+        attempts = work.first_due_attempts(
+            tx.db, profile_id, incremental=incremental, now_ms=now_ms
+        )
+        if attempts is None:
             continue
         fence = tx.fence()
         count = work.claim(
             tx.db,
             profile_id,
             incremental=incremental,
-            limit=sizes.incremental if incremental else sizes.backfill,
+            limit=_smaller(sizes.incremental if incremental else sizes.backfill, attempts),
+            attempts=attempts,
             fence=fence,
             now_ms=now_ms,
         )
@@ -75,3 +81,8 @@ def claim(
         )
         return Claim(fence, profile_id, incremental, count, may_wait)
     return Claim(0, profile_id, True, 0)
+
+
+def _smaller(size: int, attempts: int) -> int:
+    """Items in a claim of rows that were tried so often already: alone from the third time."""
+    return (size, max(1, size // 8), 1)[min(attempts, 2)]

@@ -6,6 +6,7 @@ alone. Where nothing passes, a fixed probe text decides which of the two it was.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
@@ -18,7 +19,21 @@ PROBE_TEXT = "The quick brown fox jumps over the lazy dog."
 OUTAGES = (EmbedderUnavailableError, ConnectionError, TimeoutError)
 """What means that the embedder, not a text, is to blame."""
 
+CHARS_PER_TOKEN = 4
+"""What a token is estimated to hold, where an embedder declares how many it likes in one call."""
+
 EmbedSteps = Generator[Sequence[str], PackedVectors, "EmbedOutcome"]
+
+
+class EmbedTimeoutError(Exception):
+    """A call took longer than ``embed_timeout_seconds``; the text is suspected, not the network.
+
+    ``stuck`` says that the embedder cannot be asked about the halves before that call returns.
+    """
+
+    def __init__(self, message: str, *, stuck: bool = False) -> None:
+        super().__init__(message)
+        self.stuck = stuck
 
 
 @dataclass(slots=True)
@@ -26,18 +41,23 @@ class EmbedOutcome:
     """What came of the texts of one claim, by their place in it.
 
     ``vectors`` maps a place to its packed batch and row; ``errors`` a place to what was raised for
-    it alone. Places in neither were not tried because of the ``outage``.
+    it alone; ``suspects`` a place to what was raised for it among others, where the call could not
+    be split. Places in none of them were not tried because of the ``outage``.
     """
 
     vectors: dict[int, tuple[PackedVectors, int]] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
+    suspects: dict[int, str] = field(default_factory=dict)
     outage: Exception | None = None
 
 
-def embed(texts: Sequence[str], content_hashes: Sequence[bytes]) -> EmbedSteps:
+def embed(
+    texts: Sequence[str], content_hashes: Sequence[bytes], call_tokens: int | None = None
+) -> EmbedSteps:
     """Yields the texts of each call to make; send it the vectors, or throw what the call raised.
 
-    Identical texts are embedded once. Returns (as the generator's value) an EmbedOutcome.
+    Identical texts are embedded once. A call has ``call_tokens`` estimated tokens at most, or one
+    text. Returns (as the generator's value) an EmbedOutcome.
     """
     places: dict[bytes, list[int]] = {}
     for place, content_hash in enumerate(content_hashes):
@@ -46,7 +66,7 @@ def embed(texts: Sequence[str], content_hashes: Sequence[bytes]) -> EmbedSteps:
     outcome = EmbedOutcome()
     distinct = [texts[group[0]] for group in shared]
     probed = False
-    stack = [(0, len(distinct))] if distinct else []
+    stack = _calls(distinct, call_tokens)[::-1]
     while stack:
         start, stop = stack.pop()
         try:
@@ -55,12 +75,17 @@ def embed(texts: Sequence[str], content_hashes: Sequence[bytes]) -> EmbedSteps:
             outcome.outage = error
             return outcome
         except Exception as error:
-            if stop - start > 1:
+            stuck = isinstance(error, EmbedTimeoutError) and error.stuck
+            if stop - start > 1 and not stuck:
                 middle = (start + stop) // 2
                 stack += [(middle, stop), (start, middle)]
                 continue
-            for place in shared[start]:
-                outcome.errors[place] = describe(error)
+            blamed = outcome.errors if stop - start == 1 else outcome.suspects
+            for place in itertools.chain.from_iterable(shared[start:stop]):
+                blamed[place] = describe(error)
+            if stuck:
+                outcome.outage = error
+                return outcome
             if not outcome.vectors and not probed:
                 probed = True
                 outcome.outage = yield from _probe()
@@ -72,6 +97,21 @@ def embed(texts: Sequence[str], content_hashes: Sequence[bytes]) -> EmbedSteps:
                 for place in shared[n]:
                     outcome.vectors[place] = (packed, n - start)
     return outcome
+
+
+def _calls(texts: Sequence[str], call_tokens: int | None) -> list[tuple[int, int]]:
+    """Cuts texts into calls, (start, stop) each, of so many estimated tokens at most."""
+    if call_tokens is None:
+        return [(0, len(texts))] if texts else []
+    calls: list[tuple[int, int]] = []
+    start = tokens = 0
+    for n, text in enumerate(texts):
+        more = -(-len(text) // CHARS_PER_TOKEN)
+        if n > start and tokens + more > call_tokens:
+            calls.append((start, n))
+            start, tokens = n, 0
+        tokens += more
+    return [*calls, (start, len(texts))] if texts else []
 
 
 def _probe() -> Generator[Sequence[str], PackedVectors, Exception | None]:

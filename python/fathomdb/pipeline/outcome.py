@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from fathomdb.store.work import ClaimedRow
 
 DiscardReason = Literal["no_live_chunk", "hash_changed", "not_wanted", "superseded"]
-FailureCause = Literal[
-    "embedder_error", "dimension", "not_finite", "zero", "not_numeric", "process_died"
-]
+FailureCause = Literal["embedder_error", "dimension", "not_finite", "zero", "not_numeric"]
 
 
 class Stored(NamedTuple):
@@ -68,6 +66,8 @@ class BatchOutcome:
     stored: list[Stored] = field(default_factory=list)
     discarded: list[Discarded] = field(default_factory=list)
     charged: list[Charged] = field(default_factory=list)
+    suspected: list[Charged] = field(default_factory=list)
+    """Rows of a call that could not be split: they keep their attempt, and none fails by it."""
     failed: list[Failed] = field(default_factory=list)
     kinds: AbstractSet[str] = frozenset()
     """The kinds of the rows: which ``error`` is noted for."""
@@ -80,6 +80,7 @@ class BatchOutcome:
             stored=[item for item in self.stored if item.row.work_id in work_ids],
             discarded=[item for item in self.discarded if item.row.work_id in work_ids],
             charged=[item for item in self.charged if item.row.work_id in work_ids],
+            suspected=[item for item in self.suspected if item.row.work_id in work_ids],
             failed=[item for item in self.failed if item.row.work_id in work_ids],
         )
 

@@ -48,20 +48,26 @@ def prepare(written: Iterable[Node], chunk_chars: Callable[[str], int]) -> list[
     prepared: list[PreparedNode] = []
     pieces: list[tuple[PreparedNode, str, str, int | None, int | None]] = []
     seen: set[str] = set()
+    # Most requests have one of each: checked once.
+    kind: str | None = None
+    source_ref: str | None = None
     for node in written:
         if not isinstance(node, Node):
             raise InvalidInputError(
                 f"write takes Node objects, got {type(node).__name__}: {_short(node)}"
             )
-        check_name("kind", node.kind)
+        if node.kind != kind or kind is None:
+            check_name("kind", node.kind)
+            kind = node.kind
         check_name("node_id", node.node_id)
         if node.node_id in seen:
             raise InvalidInputError(
                 f"node_id {node.node_id!r} is in the request twice; keep one of them"
             )
         seen.add(node.node_id)
-        if node.source_ref is not None:
+        if node.source_ref is not None and node.source_ref != source_ref:
             check_name("source_ref", node.source_ref)
+            source_ref = node.source_ref
         item = PreparedNode(
             node.kind,
             node.node_id,

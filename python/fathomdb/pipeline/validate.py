@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fathomdb import _native
 from fathomdb.errors import DimensionMismatchError, EmbedderContractError, NonFiniteVectorError
+from fathomdb.identity import MAX_DIMENSION
 
 if TYPE_CHECKING:
     from fathomdb._native import PackedVectors
@@ -19,9 +20,14 @@ def validate(array: Any, count: int, profile: Profile) -> PackedVectors:
 
     Raises:
         EmbedderContractError: Not vectors at all, or not one for each text: then none of them can
-            be bound to a text.
+            be bound to a text; or more dimensions than can be stored.
     """
     packed = _native.pack_vectors(array, profile.dimension, normalize=profile.normalizes)
+    if packed.dimension > MAX_DIMENSION:
+        raise EmbedderContractError(
+            f"{profile.model_identity} returned vectors of {packed.dimension} dimensions, and a "
+            f"vector can have {MAX_DIMENSION} at most; use a model, or a cut of it, that has fewer"
+        )
     if packed.count != count:
         raise EmbedderContractError(
             f"{profile.model_identity} returned {packed.count} vectors for {count} texts; "

@@ -100,10 +100,8 @@ def commit(
 
 def _compare(changes: _Changes, row: NodeRow, item: PreparedNode, old: list[ChunkRow]) -> bool:
     """Notes how a live node differs from what is written; False where it does not."""
-    differs = (row.kind, row.properties, row.source_ref) != (
-        item.kind,
-        item.properties,
-        item.source_ref,
+    differs = (row.kind, row.source_ref) != (item.kind, item.source_ref) or not _same_properties(
+        row.properties, item.properties
     )
     kept: list[ChunkRow] = []
     if item.chunks is None:
@@ -139,6 +137,18 @@ def _compare(changes: _Changes, row: NodeRow, item: PreparedNode, old: list[Chun
     if differs:
         changes.rewritten.append((row, item))
     return differs
+
+
+def _same_properties(before: str | None, after: str | None) -> bool:
+    """Whether two JSON texts say the same, whatever the order of their keys."""
+    if before is None or after is None or before == after:
+        return before == after
+    # As text again, since Python takes 1, 1.0 and True for equal.
+    return _sorted_json(before) == _sorted_json(after)
+
+
+def _sorted_json(text: str) -> str:
+    return json.dumps(json.loads(text), sort_keys=True)
 
 
 def _unproject(changes: _Changes, kind: str, gone: list[ChunkRow]) -> None:
@@ -344,7 +354,8 @@ def commit_patch(
     item = PreparedNode(
         row.kind,
         row.node_id,
-        encode_properties(merged, node_id),
+        # A patch that says nothing leaves a node without properties without them.
+        encode_properties(merged, node_id) if merged or row.properties is not None else None,
         row.source_ref,
         row.split,
         None,

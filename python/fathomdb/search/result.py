@@ -37,8 +37,9 @@ class SearchResult(Sequence[Hit]):
 
     ``degraded`` is None, or why the vector arm saw less than it should have: ``no_embedder``,
     ``outage``, ``building`` (vectors are still owed for what was asked), ``change_pending`` (the
-    engine was opened with another model than the file's), ``kind_not_indexed``. ``reason`` says the
-    same in a sentence. ``explanation`` is there where ``explain=True`` asked for it.
+    engine was opened with another model than the file's), ``kind_not_indexed`` (a kind that was
+    named, or that has chunks inside the filter, has no vector index). ``reason`` says the same in a
+    sentence. ``explanation`` is there where ``explain=True`` asked for it.
     """
 
     hits: tuple[Hit, ...]

@@ -44,12 +44,17 @@ class SearchRequest:
 
 @dataclass(frozen=True, slots=True)
 class QueryVector:
-    """The vector of a query under a profile, or why there is none."""
+    """The vector of a query under a profile, or why there is none.
+
+    ``refused`` says that the model answered, but with no vector to compare with: asking it again
+    would not help.
+    """
 
     profile: Profile | None = None
     blob: bytes | None = None
     degraded: Degraded | None = None
     reason: str | None = None
+    refused: bool = False
 
 
 def check_request(
@@ -219,12 +224,16 @@ def _look(db: Connection, request: SearchRequest, query: QueryVector) -> _Seen:
     searched = tuple(schema.kind for schema in enabled if schema.profile_id == profile_id)
     if request.mode == "text":
         return _Seen(searched, freshness, None, None)
-    unindexed = set(request.kinds or ()) - {schema.kind for schema in enabled}
     if query.degraded is not None:
         return _Seen(searched, freshness, query.degraded, query.reason)
+    unindexed = (
+        indexes.unindexed_kinds(db, request.where.condition)
+        if request.kinds is None
+        else sorted(set(request.kinds) - {schema.kind for schema in enabled})
+    )
     if unindexed or not enabled:
         reason = (
-            f"no vector index for {', '.join(sorted(unindexed)) or 'any kind'}; "
+            f"no vector index for {', '.join(unindexed) or 'any kind'}; "
             "enable it with admin.configure_vec(kind)"
         )
         if request.mode == "semantic" and not searched:

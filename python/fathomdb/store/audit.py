@@ -91,7 +91,8 @@ def sqlite(db: apsw.Connection) -> Iterator[Finding]:
 
 def _sqlite(db: apsw.Connection) -> Iterator[Finding]:
     # FTS5 checks with what this connection last read of its index, which may be older than the
-    # snapshot (seen in 3.54: corruption where there is none). Opening a cursor makes it look again.
+    # snapshot (seen in 3.54: corruption where there is none). Opening a cursor makes it look again;
+    # that it looks at the same commit as the check, the caller's transaction sees to.
     for index in (fts.MAIN, *([fts.NEXT] if fts.rebuild_target(db) is not None else [])):
         db.execute(f"SELECT rowid FROM {quote(index)} LIMIT 1").fetchall()
     # The full check, not the quick one: it compares every index with its table.

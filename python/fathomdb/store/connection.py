@@ -57,7 +57,8 @@ def open_checker(path: str, *, cache_mib: int) -> apsw.Connection:
     """A connection that could write and does not, for SQLite's own check of a file that we own.
 
     SQLite leaves CHECK constraints out of the schema of a connection that is opened to read, so
-    there its integrity_check is silent about them.
+    there its integrity_check is silent about them. All that it reads is of one commit, until it is
+    closed.
     """
     db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
     _load_vec(db)
@@ -65,6 +66,7 @@ def open_checker(path: str, *, cache_mib: int) -> apsw.Connection:
     db.execute("PRAGMA query_only = ON")
     db.execute("PRAGMA trusted_schema = OFF")
     _cache(db, cache_mib)
+    db.execute("BEGIN")
     return db
 
 

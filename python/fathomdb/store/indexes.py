@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     import apsw
 
+    from fathomdb.store.conditions import Condition
     from fathomdb.store.profiles import Profile
 
 IndexState = Literal["fresh", "building", "stale"]
@@ -63,6 +64,19 @@ def of_kinds(db: apsw.Connection, kinds: Iterable[str]) -> dict[str, IndexSchema
             (keys.texts(kinds),),
         )
     }
+
+
+def unindexed_kinds(db: apsw.Connection, condition: Condition) -> list[str]:
+    """Kinds without a vector index that have chunks of live nodes ``n`` which meet a condition."""
+    # The likelihood has a filter by ids go through the index of ids, not through a whole kind.
+    rows = db.execute(
+        "SELECT k.kind FROM kinds AS k LEFT JOIN vector_index_schemas AS s USING (kind) "
+        "WHERE coalesce(s.enabled, 0) = 0 AND EXISTS (SELECT 1 FROM nodes AS n "
+        "JOIN chunks AS c USING (node_key) WHERE likelihood(n.kind = k.kind, 0.9) "
+        f"AND n.superseded_cursor IS NULL AND {condition.sql}) ORDER BY k.kind",
+        condition.parameters,
+    )
+    return [row[0] for row in rows]
 
 
 def enable(db: apsw.Connection, kind: str, profile: Profile, *, fence: int, now_ms: int) -> int:

@@ -23,6 +23,16 @@ def ensure(db: apsw.Connection, kinds: Iterable[str], chars: int, splitter: str)
     )
 
 
+def cut_otherwise(db: apsw.Connection, splitter: str) -> list[str]:
+    """Kinds that were first written with another version of the splitter, by name."""
+    return [
+        row[0]
+        for row in db.execute(
+            "SELECT kind FROM kinds WHERE splitter <> ? ORDER BY kind", (splitter,)
+        )
+    ]
+
+
 def exists(db: apsw.Connection, kind: str) -> bool:
     """Whether anything of this kind was ever written or configured."""
     return db.execute("SELECT 1 FROM kinds WHERE kind = ?", (kind,)).fetchone() is not None

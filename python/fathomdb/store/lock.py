@@ -39,7 +39,7 @@ class FileLock:
             raise _cannot_lock(self._path, error) from error
         deadline = time.monotonic() + timeout_seconds
         while not _try_lock(fd):
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= deadline and not _is_free(fd):
                 pid = _read_pid(fd)
                 os.close(fd)
                 holder = f"process {pid}" if pid else "another process"
@@ -68,6 +68,22 @@ class FileLock:
         fd, self._fd = self._fd, None
         if fd is not None:
             os.close(fd)
+
+
+def is_held(database_path: str) -> bool:
+    """Whether a process has the database open for writing; True where that cannot be looked up."""
+    try:
+        fd = os.open(database_path + ".lock", os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        return not _is_free(fd)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
 
 
 def _cannot_lock(path: str, error: OSError) -> FathomError:
@@ -110,6 +126,13 @@ if sys.platform == "win32":
             return False
         return True
 
+    def _is_free(fd: int) -> bool:
+        if not _try_lock(fd):
+            return False
+        os.lseek(fd, _LOCK_BYTE, os.SEEK_SET)
+        msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
+        return True
+
 else:
     import fcntl
 
@@ -118,6 +141,15 @@ else:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        return True
+
+    def _is_free(fd: int) -> bool:
+        """Whether nobody owns the lock; who only looks shares it, and is no owner to others."""
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        fcntl.flock(fd, fcntl.LOCK_UN)
         return True
 
 

@@ -80,8 +80,8 @@ def enqueue_missing(
 ) -> int:
     """Owes, at backfill priority, what a kind has no current vector for; returns the rows.
 
-    With ``again``, a range of chunk keys (first, last), vectors that are there are owed again too.
-    Rows that are in the queue already stay as they are.
+    With ``again``, a range of chunk keys (first, last), vectors that are there are owed again too,
+    and failed rows start anew. Other rows that are in the queue already stay as they are.
     """
     first, last = again if again is not None else (0, (1 << 63) - 1)
     db.execute(
@@ -93,7 +93,9 @@ def enqueue_missing(
         "WHERE n.kind = :kind AND n.superseded_cursor IS NULL "
         "AND c.chunk_key BETWEEN :first AND :last "
         "AND (:again OR l.chunk_key IS NULL OR l.canonical_hash <> c.canonical_hash) "
-        "ON CONFLICT DO NOTHING",
+        "ON CONFLICT (chunk_key, profile_id) DO UPDATE SET state = 'pending', "
+        "fence = excluded.fence, attempts = 0, cause = NULL, last_error = NULL, "
+        "due_at_ms = excluded.due_at_ms WHERE :again AND state = 'failed'",
         {
             "profile": profile_id,
             "kind": kind,
@@ -114,7 +116,7 @@ CLAIM = (
     "UPDATE vector_projection_work SET state = 'inflight', fence = :fence, "
     "attempts = attempts + 1 WHERE work_id IN (SELECT work_id FROM vector_projection_work "
     "WHERE state = 'pending' AND profile_id = :profile AND lane = :lane AND due_at_ms <= :now "
-    "ORDER BY due_at_ms, work_id LIMIT :limit)"
+    "ORDER BY due_at_ms, work_id LIMIT :limit) AND attempts = :attempts"
 )
 
 
@@ -124,10 +126,13 @@ def claim(
     *,
     incremental: bool,
     limit: int,
+    attempts: int,
     fence: int,
     now_ms: int,
 ) -> int:
     """Takes the due rows of one lane of a profile: pending to inflight, attempt + 1; how many.
+
+    Of the first ``limit`` rows those that were tried ``attempts`` times, like the first one.
 
     Returns no rows: read one by one, each would wait for the interpreter while another thread has
     it. Whoever claimed reads them with ``claimed``, away from the writer.
@@ -140,6 +145,7 @@ def claim(
             "lane": int(incremental),
             "now": now_ms,
             "limit": limit,
+            "attempts": attempts,
         },
     )
     return db.changes()
@@ -167,6 +173,18 @@ def has_due(db: apsw.Connection, profile_id: int, *, incremental: bool, now_ms: 
         ).fetchone()
         is not None
     )
+
+
+def first_due_attempts(
+    db: apsw.Connection, profile_id: int, *, incremental: bool, now_ms: int
+) -> int | None:
+    """How often the row that a lane's next claim begins with was tried; None where none is due."""
+    row: tuple[int] | None = db.execute(
+        "SELECT attempts FROM vector_projection_work WHERE state = 'pending' AND profile_id = ? "
+        "AND lane = ? AND due_at_ms <= ? ORDER BY due_at_ms, work_id LIMIT 1",
+        (profile_id, int(incremental), now_ms),
+    ).fetchone()
+    return None if row is None else row[0]
 
 
 # --- settle: every statement is guarded by fence and state ----------------------------------------

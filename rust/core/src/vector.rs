@@ -62,7 +62,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Dimension { columns, expected } => {
-                write!(f, "has {columns} columns, expected {expected}")
+                write!(f, "it has {columns} columns, expected {expected}")
             }
             Self::NotFinite { column, value } => {
                 write!(f, "column {column} is {value} as a 32-bit float")
@@ -74,7 +74,7 @@ impl fmt::Display for Fault {
             } => {
                 write!(f, "column {column} is {what}, not a number")
             }
-            Self::NotNumeric { column: None, what } => write!(f, "is {what}, not a vector"),
+            Self::NotNumeric { column: None, what } => write!(f, "it is {what}, not a vector"),
         }
     }
 }

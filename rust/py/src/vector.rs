@@ -33,12 +33,7 @@ impl PackedVectors {
     #[getter]
     fn bad(&self) -> Vec<(usize, Option<usize>, &'static str, String)> {
         let told = |(row, fault): &(usize, Fault)| {
-            (
-                *row,
-                fault.column(),
-                fault.cause(),
-                format!("row {row} {fault}"),
-            )
+            (*row, fault.column(), fault.cause(), fault.to_string())
         };
         self.bad.iter().map(told).collect()
     }

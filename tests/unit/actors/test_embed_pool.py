@@ -9,6 +9,7 @@ import pytest
 
 from fathomdb import EmbedderContractError, EngineClosedError
 from fathomdb.actors.embed_pool import MAX_ABANDONED, EmbedPool, Urgency
+from fathomdb.config import SystemClock
 from fathomdb.embedders.protocol import EmbedderLimits
 from fathomdb.testing import DeterministicEmbedder
 
@@ -18,7 +19,8 @@ def make_pool():
     pools = []
 
     def make(concurrency=1):
-        pool = EmbedPool(DeterministicEmbedder(limits=EmbedderLimits(concurrency=concurrency)))
+        limits = EmbedderLimits(concurrency=concurrency)
+        pool = EmbedPool(DeterministicEmbedder(limits=limits), SystemClock())
         pools.append(pool)
         return pool
 

@@ -14,7 +14,8 @@ import sqlite_vec
 import fathomdb
 from fathomdb import Node
 from fathomdb.admin.integrity import FINDINGS_PER_CODE
-from fathomdb.store import vectors
+from fathomdb.store import audit, vectors
+from fathomdb.store.connection import open_checker
 from fathomdb.testing import DeterministicEmbedder, Fault, FlakyEmbedder
 
 if TYPE_CHECKING:
@@ -365,4 +366,22 @@ def test_the_check_leaves_rows_of_its_commit_group_in_the_text_index(
 
     assert reports[0].ok, reports[0].findings
     assert [hit.node_id for hit in db.text_search("grouped")] == ["d1"]
+    assert db.admin.check_integrity().ok
+
+
+def test_a_commit_in_the_middle_of_sqlites_own_check_is_no_finding(db, path):
+    db.write(Node("Doc", f"n{n}", f"word{n} alpha") for n in range(10))
+    written = []
+
+    class WritesBetween:
+        """A checker that others write beside: enough that FTS5 merges what was read before."""
+
+        def execute(self, sql, *bindings):
+            if sql == "PRAGMA integrity_check":
+                written.extend(db.write(Node("Doc", f"m{n}", f"word{n} beta")) for n in range(60))
+            return checker.execute(sql, *bindings)
+
+    with contextlib.closing(open_checker(path, cache_mib=8)) as checker:
+        assert list(audit.sqlite(WritesBetween())) == []
+    assert len(written) == 60
     assert db.admin.check_integrity().ok

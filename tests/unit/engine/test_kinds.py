@@ -64,6 +64,28 @@ def test_kinds_left_out_are_enabled_by_configure_vec_and_owed_as_backfill(open_d
     assert [hit.node_id for hit in db.semantic_search("text", kind="Doc")] == ["Doc"]
 
 
+@pytest.mark.parametrize("left_out", ["disabled", "by the policy"])
+def test_a_search_over_all_kinds_says_which_of_them_have_no_index(open_db, left_out):
+    db = open_db(index_kinds="all" if left_out == "disabled" else ["Doc", "Memo"])
+    write_three(db)
+    db.write(Node("Record", "r", properties={"n": 1}))  # no text: nothing of it is left unseen
+    if left_out == "disabled":
+        db.admin.disable_vec("Tool")
+    db.admin.drain_vector_projection()
+
+    for search in (db.search, db.semantic_search):
+        result = search("text")
+        assert result.degraded == "kind_not_indexed"
+        assert "no vector index for Tool;" in result.reason
+        assert {hit.kind for hit in result if "vector" in hit.arms} == {"Doc", "Memo"}
+        for options in ({"kind": ["Doc", "Memo"]}, {"ids": ["Doc"]}, {"where": {"n": 1}}):
+            assert search("text", **options).degraded is None
+    assert db.text_search("text").degraded is None
+
+    db.write(retire="Tool")
+    assert db.search("text").degraded is None
+
+
 def test_configuring_at_every_start_enqueues_nothing_for_what_is_projected(open_db):
     for _ in range(3):
         with open_db() as db:
@@ -83,7 +105,7 @@ def test_a_disabled_kind_drops_work_and_vectors_and_stays_disabled(open_db):
     assert enabled(db) == {"Memo", "Tool"}
     assert db.admin.status().pending == 0
     assert {hit.kind for hit in db.semantic_search("text")} == {"Memo", "Tool"}
-    assert db.search("text").degraded is None
+    assert db.search("text").degraded == "kind_not_indexed"
     with pytest.raises(KindNotVectorIndexedError):
         db.semantic_search("text", kind="Doc")
 

@@ -109,6 +109,11 @@ def test_the_remembered_model_goes_on_serving_when_another_is_given(open_db):
     db = open_db(embedder=other())
     assert db.search("number").degraded is None
     assert len(db.semantic_search("number")) == 5
+    status = db.admin.status()
+    assert status.active_profile in status.opened_with
+    assert "test/other@2" in status.opened_with
+    db.admin.configure_embedding(other(), acknowledge_rebuild_impact=True)
+    assert db.admin.status().opened_with is None
 
 
 def test_of_several_embedders_the_one_of_the_file_serves(open_db):

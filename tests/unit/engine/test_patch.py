@@ -107,3 +107,12 @@ def test_the_patch_of_a_retired_node_is_refused_and_names_it(db):
     db.write(retire="a")
     with pytest.raises(ValueError, match="no live node 'a' to patch; write it first"):
         db.patch("a", {"n": 1})
+
+
+@pytest.mark.parametrize("patch", [{}, {"missing": None}], ids=repr)
+@pytest.mark.parametrize("before", [None, {}, {"a": 1}], ids=repr)
+def test_a_patch_that_says_nothing_changes_nothing(db, before, patch):
+    cursor = db.write(Node("Doc", "a", "text", before)).cursor
+    receipt = db.patch("a", patch)
+    assert (receipt.cursor, receipt.written, receipt.unchanged) == (cursor, 0, 1)
+    assert db.get("a").properties == before

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+import inside
 from fathomdb import Chunk, EngineConfig, Node, canonical_chunk_hash
 from fathomdb.store import chunks, kinds, nodes, profiles, status, vectors
 from fathomdb.testing import DeterministicEmbedder, RecordingEmbedder, temporary
@@ -122,6 +123,17 @@ def test_writing_the_same_again_changes_nothing_and_costs_no_embed_call(open_db,
     assert len(embedder.batches) == calls
     with db._runtime.snapshot() as reader:
         assert nodes.superseded(reader, "a")[0] == 0
+
+
+def test_the_order_of_keys_is_no_change_and_a_real_change_brings_the_given_order(db):
+    db.write(Node("Doc", "a", "text", {"x": 1, "y": {"b": True, "c": None}}))
+    again = Node("Doc", "a", "text", {"y": {"c": None, "b": True}, "x": 1})
+    assert numbers(db.write(again)) == (0, 1, 0, 0, 0)
+    assert list(db.get("a").properties) == ["x", "y"]
+    assert numbers(db.write(Node("Doc", "a", "text", {"y": 2, "x": 1}))) == (1, 0, 0, 0, 0)
+    assert list(db.get("a").properties) == ["y", "x"]
+    assert numbers(db.write(Node("Doc", "a", "text", {"y": [2, 1], "x": 1}))) == (1, 0, 0, 0, 0)
+    assert numbers(db.write(Node("Doc", "a", "text", {"y": [1, 2], "x": 1}))) == (1, 0, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -341,6 +353,20 @@ def test_how_a_kind_is_cut_is_fixed_when_it_is_first_written(path, open_db):
     assert len(db.get("b").chunks) == few > len(db.get("c").chunks)
     with db._runtime.snapshot() as reader:
         assert kinds.chunk_chars(reader) == {"Doc": 100, "Memo": 500}
+
+
+def test_an_open_says_once_which_kinds_another_splitter_cut(db, open_db, caplog):
+    db.write([Node("Doc", "a", "text"), Node("Memo", "b", "text"), Node("Tool", "c", "text")])
+    inside.in_writer(
+        db,
+        lambda tx: tx.db.execute("UPDATE kinds SET splitter = 'older/1' WHERE kind <> 'Tool'"),
+    )
+    db.close()
+    open_db()
+    assert [record.levelname for record in caplog.records if record.name == "fathomdb"] == [
+        "WARNING"
+    ]
+    assert "Doc, Memo was cut by another splitter" in caplog.text
 
 
 # --- reading --------------------------------------------------------------------------------------

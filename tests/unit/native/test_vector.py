@@ -141,10 +141,10 @@ def test_all_bad_rows_are_returned_each_with_its_cause_and_value() -> None:
         (17, None, "not_numeric"),
     ]
     details = {row: detail for row, _, _, detail in packed.bad}
-    assert details[1] == "row 1 has 1 columns, expected 2"
-    assert details[3] == "row 3 column 1 is -inf as a 32-bit float"
-    assert details[5] == "row 5 column 1 is 'two' (str), not a number"
-    assert details[10] == "row 10 is numpy.ndarray, shape (2, 2), dtype float64, not a vector"
+    assert details[1] == "it has 1 columns, expected 2"
+    assert details[3] == "column 1 is -inf as a 32-bit float"
+    assert details[5] == "column 1 is 'two' (str), not a number"
+    assert details[10] == "it is numpy.ndarray, shape (2, 2), dtype float64, not a vector"
     good = {0: [1.0, 2.0], 18: [3.0, 4.0]}
     expected = [struct.pack("<2f", *good.get(row, (0.0, 0.0))) for row in range(len(rows))]
     assert packed.rows() == expected

@@ -208,7 +208,7 @@ def test_verify_drops_what_is_gone_unwanted_or_of_another_text_and_keeps_the_ord
 
 # --- plans ----------------------------------------------------------------------------------------
 
-_PARAMETERS = {"fence": 1, "profile": 1, "lane": 1, "now": 1, "limit": 64}
+_PARAMETERS = {"fence": 1, "profile": 1, "lane": 1, "now": 1, "limit": 64, "attempts": 0}
 
 
 def _plan(db, sql, parameters):
