@@ -36,7 +36,7 @@ class HangsOnPoison(DeterministicEmbedder):
                 self.clock.advance(10.0)
                 self.db._runtime.projector.wake()  # nobody else tells the actor of a test's clock
             self.wait_abandoned()
-            assert self.go.wait(30)
+            assert self.go.wait(120)  # longer than any test waits for others
         return super().batch_embed(texts)
 
     def wait_abandoned(self):
@@ -67,6 +67,17 @@ def _drain(db, reports, timeout=100_000):
     )
     drain.start()
     return drain
+
+
+def _wait_settled(db, hanging):
+    """Returns once the rows of the call that hangs are back in the queue."""
+    hanging.wait_abandoned()
+    for _ in range(30_000):
+        generation = db._runtime.progress.generation
+        if not db.admin.get_vec_index_status("Document").inflight:
+            return
+        db._runtime.progress.wait(generation, 0.001)
+    raise AssertionError("the rows stayed claimed")
 
 
 def test_one_slow_text_does_not_hold_back_the_other_63_of_its_batch(hanging):
@@ -143,13 +154,12 @@ def test_while_a_slow_call_has_not_returned_searches_say_so_and_nothing_is_calle
     hanging.go.clear()
     reports = []
     drain = _drain(db, reports)
-    generation = db._runtime.progress.generation
-    while db._runtime.model.outage is None:
-        db._runtime.progress.wait(generation, 0.001)
+    _wait_settled(db, hanging)
+    hanging.clock.advance(1_000.0)  # however long the pause is over
 
     result = db.search("text 1")
     assert result.degraded == "outage"
-    assert "is away" in result.reason
+    assert "is away: EmbedTimeoutError: the embedder did not return within 10 s" in result.reason
     assert hanging.sizes == [64]
     hanging.go.set()
     drain.join(30)
@@ -180,7 +190,7 @@ def test_closing_the_engine_does_not_wait_for_a_slow_call(hanging):
     hanging.go.clear()
     reports = []
     drain = _drain(db, reports)
-    hanging.wait_abandoned()
+    _wait_settled(db, hanging)
 
     db.close()
     drain.join(30)
@@ -189,7 +199,14 @@ def test_closing_the_engine_does_not_wait_for_a_slow_call(hanging):
 
 
 def test_the_time_of_a_call_begins_when_it_begins_and_not_while_it_waits_for_its_turn(open_db):
-    clock = ManualClock()
+    class Watched(ManualClock):
+        looks = 0  # of the actor
+
+        def monotonic(self):
+            self.looks += threading.current_thread().name == "fathomdb-projector"
+            return super().monotonic()
+
+    clock = Watched()
 
     class TakesSevenSeconds(DeterministicEmbedder):
         calls = 0
@@ -197,7 +214,10 @@ def test_the_time_of_a_call_begins_when_it_begins_and_not_while_it_waits_for_its
         def batch_embed(self, texts):
             self.calls += 1
             clock.advance(7.0)
-            db._runtime.projector.wake()
+            looks = clock.looks
+            while clock.looks < looks + 20:  # the actor has seen what time it is for each call
+                db._runtime.projector.wake()
+                threading.Event().wait(0.001)
             return super().batch_embed(texts)
 
     embedder = TakesSevenSeconds(limits=EmbedderLimits(items=8))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import tempfile
 import threading
 
 import pytest
+import sqlite_vec
 
 import fathomdb
 from fathomdb import Node, ReadOnlyError
@@ -233,6 +235,10 @@ def test_wait_on_a_reader_sees_the_vectors_come(open_db, path):
 
 READ_AS_NOBODY = """
 import json
+import sqlite_vec
+# A checkout may lie where only its owner may look: the extension is loaded from beside the shelf.
+library = os.path.join(os.path.dirname(os.path.dirname(path)), "library", "vec0")
+sqlite_vec.loadable_path = lambda: library
 # What is imported later must be loaded before the rights to read it are gone.
 with fathomdb.testing.temporary() as warm:
     warm.write(Node("Doc", "a", "text"))
@@ -265,12 +271,18 @@ except fathomdb.ReadOnlyError as error:
 
 @pytest.fixture
 def shelf():
-    """A folder that others may look into; pytest's own are private."""
-    folder = tempfile.mkdtemp(prefix="fathomdb-shelf-")
-    os.chmod(folder, 0o755)
+    """A folder that others may look into, sqlite-vec beside it; pytest's own are private."""
+    room = tempfile.mkdtemp(prefix="fathomdb-room-")
+    folder, library = os.path.join(room, "shelf"), os.path.join(room, "library")
+    for made in (folder, library):
+        os.mkdir(made)
+    for extension in glob.glob(sqlite_vec.loadable_path() + ".*"):
+        shutil.copy(extension, library)
+    for made in (room, folder, library):
+        os.chmod(made, 0o755)
     yield folder
     os.chmod(folder, 0o755)
-    shutil.rmtree(folder)
+    shutil.rmtree(room)
 
 
 def close_off(folder):

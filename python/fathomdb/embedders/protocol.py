@@ -19,7 +19,8 @@ class EmbedderLimits:
 
     ``items`` is the most texts. ``tokens`` is the most tokens of all texts together, estimated as
     one for every 4 characters, each text rounded up; a text that is longer alone is a call of its
-    own. ``concurrency`` is how many calls may run at once; 1 means that it is never entered twice.
+    own. ``concurrency`` is how many calls an engine may run at once; 1 means that the object is
+    never entered twice, whatever number of engines share it.
     """
 
     items: int | None = None
@@ -47,7 +48,8 @@ class Embedder(Protocol):
     - ``local``: True where no network is used; default True.
     - ``plugin_spec``: the ``"name"`` or ``"name:model"`` from which
       :func:`~fathomdb.embedders.registry.resolve` builds the same embedder again.
-    - ``close()``: frees what the embedder holds.
+    - ``close()``: frees what the embedder holds. The engine calls it, with nothing inside, on what
+      it built from a name; an object that was passed in is closed by its owner.
     """
 
     def identity(self) -> EmbedderIdentity:

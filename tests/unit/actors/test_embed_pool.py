@@ -156,6 +156,22 @@ def test_with_a_concurrency_of_one_nothing_is_called_until_an_abandoned_call_ret
     assert next_reply.result(30) == "next"
 
 
+def test_whoever_hears_that_an_abandoned_call_returned_finds_the_pool_free(make_pool):
+    pool = make_pool()
+    hung, reply = _held(pool)
+    assert hung.begun.wait(30)
+    pool.abandon(reply)
+    assert pool.stuck
+    heard = []
+    reply.add_done_callback(lambda _: heard.append(pool.stuck))
+
+    hung.go.set()
+    reply.result(30)
+    pool.submit(lambda: None).result(30)
+
+    assert heard == [False]
+
+
 def test_with_a_higher_concurrency_another_thread_takes_the_place_of_an_abandoned_call(make_pool):
     pool = make_pool(2)
     hung = []
