@@ -356,10 +356,15 @@ class Run:
 
         def operation(tx: Transaction) -> Tally:
             tally = apply.apply_if_claimed(tx, outcome, policy, now_ms)
-            tx.on_commit(self._around.progress.bump)
+            tx.on_commit(lambda: self._committed(tally))
             return tally
 
         return operation
+
+    def _committed(self, tally: Tally) -> None:
+        """On the writer's thread, so that its last transaction has the final figures."""
+        self._around.counters.add_tally(tally)
+        self._around.progress.bump()
 
     def _settle_and_claim(self, outcome: BatchOutcome) -> None:
         """Settles one batch and claims another in one transaction: half the commits of a drain."""
@@ -449,7 +454,6 @@ class Run:
 
     def _account(self, done: Tally) -> None:
         self.tally.add(done)
-        self._around.counters.add_tally(done)
 
     def _mark_fresh(self) -> None:
         """Kinds that have nothing left to wait for are fresh."""
