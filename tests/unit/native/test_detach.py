@@ -40,7 +40,7 @@ BIG = {
     "pack_vectors, rows": lambda: pack_vectors([ROW] * COUNT, 1024, normalize=True),
     "pack_vectors, lists": lambda: pack_vectors([ROW.tolist()] * COUNT, 1024, normalize=True),
     "unpack_vectors": lambda: unpack_vectors([ROW.tobytes()] * COUNT, 1024),
-    "split_text": lambda: split_text(TEXT[:8000], 1000),
+    "split_text": lambda: split_text(TEXT[:300_000], 1000),
 }
 SMALL = {
     "canonical_chunk_hash": lambda: canonical_chunk_hash("id", "text"),
