@@ -8,7 +8,7 @@ import inside
 from fathomdb import Node
 from fathomdb.store import work
 
-PENDING, FAILED = 200_000, 20_000
+PENDING, FAILED = 1_000_000, 100_000
 
 # As writes would leave them, but in one statement each: one node with very many chunks.
 _CHUNKS = """
