@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -46,86 +46,112 @@ def prepare(written: Iterable[Node], chunk_chars: Callable[[str], int]) -> list[
         InvalidInputError: Anything about any of the nodes is wrong; the message names it.
     """
     prepared: list[PreparedNode] = []
-    pieces: list[tuple[PreparedNode, str, str, int | None, int | None]] = []
+    pieces = _Pieces()
     seen: set[str] = set()
     # Most requests have one of each: checked once.
     kind: str | None = None
     source_ref: str | None = None
+    limit = 0
     for node in written:
         if not isinstance(node, Node):
             raise InvalidInputError(
                 f"write takes Node objects, got {type(node).__name__}: {_short(node)}"
             )
+        node_id, text, given = node.node_id, node.text, node.chunks
         if node.kind != kind or kind is None:
             check_name("kind", node.kind)
             kind = node.kind
-        check_name("node_id", node.node_id)
-        if node.node_id in seen:
+            limit = chunk_chars(kind)
+        check_name("node_id", node_id)
+        if node_id in seen:
             raise InvalidInputError(
-                f"node_id {node.node_id!r} is in the request twice; keep one of them"
+                f"node_id {node_id!r} is in the request twice; keep one of them"
             )
-        seen.add(node.node_id)
+        seen.add(node_id)
         if node.source_ref is not None and node.source_ref != source_ref:
             check_name("source_ref", node.source_ref)
             source_ref = node.source_ref
+        properties = None
+        if node.properties is not None:
+            properties = encode_properties(node.properties, node_id)
         item = PreparedNode(
-            node.kind,
-            node.node_id,
-            encode_properties(node.properties, node.node_id),
-            node.source_ref,
-            node.chunks is None and node.text is not None,
-            [],
+            kind, node_id, properties, node.source_ref, given is None and text is not None, []
         )
         prepared.append(item)
-        if node.chunks is not None:
-            if node.text is not None:
+        if given is not None:
+            if text is not None:
                 raise InvalidInputError(
-                    f"node {node.node_id!r} has both text and chunks; give one of them"
+                    f"node {node_id!r} has both text and chunks; give one of them"
                 )
-            pieces.extend((item, *given) for given in _given_chunks(node))
-        elif node.text is not None:
-            _check_text(node.text, node.node_id)
-            pieces.extend(
-                (item, f"{node.node_id}#{ordinal}", text, start, end)
-                for ordinal, (start, end, text) in enumerate(
-                    _split(node.text, chunk_chars(node.kind))
-                )
-            )
-    hashes = _native.canonical_chunk_hashes(
-        [piece[1] for piece in pieces], [piece[2] for piece in pieces]
-    )
-    taken: dict[str, str] = {}
-    for (item, chunk_id, text, start, end), canonical_hash in zip(pieces, hashes, strict=True):
-        owner = taken.setdefault(chunk_id, item.node_id)
-        assert item.chunks is not None
-        if owner != item.node_id:
-            raise InvalidInputError(
-                f"chunk_id {chunk_id!r} is used by the nodes {owner!r} and {item.node_id!r}; "
-                "chunk ids are unique among live chunks"
-            )
-        item.chunks.append(PreparedChunk(chunk_id, text, start, end, canonical_hash))
+            for chunk_id, chunk_text in _given_chunks(node, given):
+                pieces.add(item, chunk_id, chunk_text, None, None)
+        elif text is not None:
+            size = _check_text(text, node_id)
+            if len(text) <= limit:  # the splitter would say the same
+                pieces.add(item, f"{node_id}#0", text, 0, size)
+                continue
+            for ordinal, (start, end, piece) in enumerate(_native.split_text(text, limit)):
+                pieces.add(item, f"{node_id}#{ordinal}", piece, start, end)
+    pieces.hand_out()
     return prepared
 
 
-def _split(text: str, chunk_chars: int) -> Sequence[tuple[int, int, str]]:
-    if len(text) <= chunk_chars:  # the splitter would say the same
-        return ((0, len(text) if text.isascii() else len(text.encode()), text),)
-    return _native.split_text(text, chunk_chars)
+class _Pieces:
+    """The chunks of a request by column, so that they are hashed in one call."""
+
+    def __init__(self) -> None:
+        self._owners: list[PreparedNode] = []
+        self._ids: list[str] = []
+        self._texts: list[str] = []
+        self._starts: list[int | None] = []
+        self._ends: list[int | None] = []
+
+    def add(
+        self, owner: PreparedNode, chunk_id: str, text: str, start: int | None, end: int | None
+    ) -> None:
+        self._owners.append(owner)
+        self._ids.append(chunk_id)
+        self._texts.append(text)
+        self._starts.append(start)
+        self._ends.append(end)
+
+    def hand_out(self) -> None:
+        """Gives each node its chunks, hashed."""
+        if len(set(self._ids)) != len(self._ids):
+            raise self._taken_twice()
+        hashes = _native.canonical_chunk_hashes(self._ids, self._texts)
+        rows = zip(self._ids, self._texts, self._starts, self._ends, hashes, strict=True)
+        for owner, row in zip(self._owners, rows, strict=True):
+            assert owner.chunks is not None
+            owner.chunks.append(PreparedChunk(*row))
+
+    def _taken_twice(self) -> InvalidInputError:
+        owners: dict[str, str] = {}
+        chunk_id, first, second = next(
+            (chunk_id, owners[chunk_id], owner.node_id)
+            for chunk_id, owner in zip(self._ids, self._owners, strict=True)
+            if owners.setdefault(chunk_id, owner.node_id) != owner.node_id
+        )
+        return InvalidInputError(
+            f"chunk_id {chunk_id!r} is used by the nodes {first!r} and {second!r}; "
+            "chunk ids are unique among live chunks"
+        )
 
 
-def _given_chunks(node: Node) -> Iterable[tuple[str, str, int | None, int | None]]:
+def _given_chunks(node: Node, given: object) -> Iterable[tuple[str, str]]:
+    """(chunk_id, text) of the chunks that the caller cut."""
     seen: set[str] = set()
-    if not isinstance(node.chunks, Iterable) or isinstance(node.chunks, (str, bytes)):
+    if not isinstance(given, Iterable) or isinstance(given, (str, bytes)):
         raise InvalidInputError(
             f"chunks of node {node.node_id!r} must be an iterable of Chunk or str, "
-            f"got {_short(node.chunks)}"
+            f"got {_short(given)}"
         )
-    for ordinal, given in enumerate(node.chunks):
-        chunk = Chunk(given) if isinstance(given, str) else given
+    for ordinal, one in enumerate(given):
+        chunk = Chunk(one) if isinstance(one, str) else one
         if not isinstance(chunk, Chunk):
             raise InvalidInputError(
                 f"chunk {ordinal} of node {node.node_id!r} must be a Chunk or str, "
-                f"got {type(given).__name__}: {_short(given)}"
+                f"got {type(one).__name__}: {_short(one)}"
             )
         chunk_id = f"{node.node_id}#{ordinal}" if chunk.chunk_id is None else chunk.chunk_id
         check_name("chunk_id", chunk_id, limit=MAX_ID_BYTES + 24)
@@ -135,7 +161,7 @@ def _given_chunks(node: Node) -> Iterable[tuple[str, str, int | None, int | None
             )
         seen.add(chunk_id)
         _check_text(chunk.text, f"{node.node_id}, chunk {ordinal}")
-        yield chunk_id, chunk.text, None, None
+        yield chunk_id, chunk.text
 
 
 def check_name(what: str, value: object, limit: int = MAX_ID_BYTES) -> None:
@@ -153,7 +179,8 @@ def check_name(what: str, value: object, limit: int = MAX_ID_BYTES) -> None:
         )
 
 
-def _check_text(text: object, where: str) -> None:
+def _check_text(text: object, where: str) -> int:
+    """Refuses what cannot be a chunk's text; returns its bytes of UTF-8."""
     if not isinstance(text, str):
         raise InvalidInputError(
             f"text of node {where!r} must be a string, got {type(text).__name__}: {_short(text)}"
@@ -163,8 +190,7 @@ def _check_text(text: object, where: str) -> None:
             f"text of node {where!r} is empty or only white space; leave it None for a record "
             "without text"
         )
-    if not text.isascii():
-        _utf8(f"text of node {where!r}", text)
+    return len(text) if text.isascii() else len(_utf8(f"text of node {where!r}", text))
 
 
 def _utf8(what: str, value: str) -> bytes:
@@ -178,10 +204,8 @@ def _utf8(what: str, value: str) -> bytes:
         ) from None
 
 
-def encode_properties(properties: Mapping[str, Any] | None, node_id: str) -> str | None:
+def encode_properties(properties: Mapping[str, Any], node_id: str) -> str:
     """Properties as JSON text; refuses what JSON cannot say."""
-    if properties is None:
-        return None
     if not isinstance(properties, Mapping):
         raise InvalidInputError(
             f"properties of node {node_id!r} must be a mapping, got "

@@ -66,9 +66,8 @@ def commit(
         row = live.get(item.node_id)
         if row is None:
             changes.new_nodes.append(item)
-            changes.added.extend(
-                (item, None, ordinal, chunk) for ordinal, chunk in enumerate(item.chunks or ())
-            )
+            for ordinal, chunk in enumerate(item.chunks or ()):
+                changes.added.append((item, None, ordinal, chunk))
         elif not _compare(changes, row, item, old_chunks.get(row.node_key, [])):
             unchanged += 1
     for node_id in retire:
@@ -181,18 +180,10 @@ def _store(tx: Transaction, changes: _Changes, context: WriteContext) -> int:
         key_of = {item.node_id: first + n for n, item in enumerate(changes.new_nodes)}
         nodes.insert(
             db,
-            (
-                (
-                    key_of[item.node_id],
-                    item.node_id,
-                    item.kind,
-                    item.properties,
-                    item.source_ref,
-                    item.split,
-                    cursor,
-                )
-                for item in changes.new_nodes
-            ),
+            [
+                (key, item.node_id, item.kind, item.properties, item.source_ref, item.split, cursor)
+                for key, item in enumerate(changes.new_nodes, first)
+            ],
         )
     if changes.changed:
         chunks.update(
@@ -217,28 +208,24 @@ def _store(tx: Transaction, changes: _Changes, context: WriteContext) -> int:
                 for row, n, chunk in changes.moved
             ),
         )
-    added: list[tuple[PreparedNode, int, PreparedChunk]] = []
+    owed: dict[str, list[int]] = {}
     if changes.added:
         first = chunks.next_key(db)
-        added = [(item, first + n, chunk) for n, (item, _, _, chunk) in enumerate(changes.added)]
-        rows = (
-            (
-                first + n,
-                chunk.chunk_id,
-                key_of[item.node_id] if node_key is None else node_key,
-                ordinal,
-                chunk.byte_start,
-                chunk.byte_end,
-                chunk.canonical_hash,
-                chunk.text,
-            )
-            for n, (item, node_key, ordinal, chunk) in enumerate(changes.added)
-        )
+        rows = [
+            (key, key_of[item.node_id] if node_key is None else node_key, ordinal, *chunk)
+            for key, (item, node_key, ordinal, chunk) in enumerate(changes.added, first)
+        ]
         if not chunks.insert(db, rows):
             raise _taken_id(tx, changes)
-    tx.fts.insert(key for _, key, _ in added)
-    tx.fts.insert(row.chunk_key for _, row, _, _ in changes.changed)
-    return _enqueue(tx, changes, added, wanted, context.now_ms)
+        tx.fts.insert(range(first, first + len(rows)))
+        for key, (item, _, _, _) in enumerate(changes.added, first):
+            owed.setdefault(item.kind, []).append(key)
+    for item, row, _, _ in changes.changed:
+        tx.fts.insert((row.chunk_key,))
+        owed.setdefault(item.kind, []).append(row.chunk_key)
+    for item, row in changes.rekinded:
+        owed.setdefault(item.kind, []).append(row.chunk_key)
+    return _enqueue(tx, changes, owed, wanted, context.now_ms)
 
 
 def _remove(tx: Transaction, changes: _Changes, cursor: int) -> None:
@@ -273,17 +260,10 @@ def _taken_id(tx: Transaction, changes: _Changes) -> InvalidInputError:
 def _enqueue(
     tx: Transaction,
     changes: _Changes,
-    added: list[tuple[PreparedNode, int, PreparedChunk]],
+    owed: dict[str, list[int]],
     wanted: dict[str, int],
     now_ms: int,
 ) -> int:
-    owed: dict[str, list[int]] = {}
-    for item, key, _ in added:
-        owed.setdefault(item.kind, []).append(key)
-    for item, row, _, _ in changes.changed:
-        owed.setdefault(item.kind, []).append(row.chunk_key)
-    for item, row in changes.rekinded:
-        owed.setdefault(item.kind, []).append(row.chunk_key)
     # What was owed under a kind that is no longer theirs goes, wanted now or not.
     left = [row.chunk_key for _, row in changes.rekinded]
     left.extend(row.chunk_key for item, row, _, _ in changes.changed if item.kind not in wanted)

@@ -91,15 +91,18 @@ def next_key(db: apsw.Connection) -> int:
 
 def insert(
     db: apsw.Connection,
-    rows: Iterable[tuple[int, str, int, int, int | None, int | None, bytes, str]],
+    rows: Iterable[tuple[int, int, int, str, str, int | None, int | None, bytes]],
 ) -> bool:
-    """Adds rows: key, id, node key, ordinal, byte start and end, hash, text.
+    """Adds rows: key, node key, ordinal, id, text, byte start and end, hash.
 
     Returns False where an id is taken: some rows may be in then, and the request must be undone.
     """
-    statement = f"INSERT INTO chunks ({_COLUMNS}, text) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
     try:
-        db.executemany(statement, rows)
+        db.executemany(
+            "INSERT INTO chunks (chunk_key, node_key, ordinal, chunk_id, text, byte_start, "
+            "byte_end, canonical_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            rows,
+        )
     except apsw.ConstraintError as error:
         if getattr(error, "extendedresult", None) != apsw.SQLITE_CONSTRAINT_UNIQUE:
             raise
