@@ -6,14 +6,17 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from fathomdb.pipeline.embed import describe
 from fathomdb.records import TickReport
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from collections.abc import Set as AbstractSet
 
     from fathomdb._native import PackedVectors
     from fathomdb.pipeline.claim import Claim
+    from fathomdb.pipeline.embed import EmbedOutcome
+    from fathomdb.pipeline.verify import Verified
     from fathomdb.store.work import ClaimedRow
 
 DiscardReason = Literal["no_live_chunk", "hash_changed", "not_wanted", "superseded"]
@@ -83,6 +86,64 @@ class BatchOutcome:
             suspected=[item for item in self.suspected if item.row.work_id in work_ids],
             failed=[item for item in self.failed if item.row.work_id in work_ids],
         )
+
+
+def learned_dimension(embedded: EmbedOutcome) -> int | None:
+    """The dimension that an embedder turns out to have; None where no good row tells it.
+
+    From a good row: what is wrong with a bad one may be its length, and this is for good.
+    """
+    bad = _bad_rows(embedded)
+    good = (packed for packed, n in embedded.vectors.values() if (id(packed), n) not in bad)
+    first = next(good, None)
+    return None if first is None else first.dimension
+
+
+def of_batch(
+    claim: Claim, verified: Verified, embedded: EmbedOutcome, dimension: int | None
+) -> BatchOutcome:
+    """What becomes of each row of a claim."""
+    outcome = BatchOutcome(
+        claim,
+        discarded=[*verified.discarded],
+        kinds={row.kind for row in verified.rows},
+    )
+    bad = _bad_rows(embedded)
+    for packed in _packed(embedded):
+        if dimension is not None and packed.dimension != dimension:
+            detail = f"{packed.dimension} numbers, the model has {dimension}"
+            bad.update(((id(packed), n), ("dimension", detail)) for n in range(packed.count))
+    for place, row in enumerate(verified.rows):
+        if place in embedded.errors:
+            outcome.charged.append(Charged(row, embedded.errors[place]))
+        elif place in embedded.suspects:
+            outcome.suspected.append(Charged(row, embedded.suspects[place]))
+        elif place in embedded.vectors:
+            packed, n = embedded.vectors[place]
+            if bad and (id(packed), n) in bad:
+                outcome.failed.append(Failed(row, *bad[id(packed), n]))
+            else:
+                outcome.stored.append(Stored(row, packed, n, verified.content_hashes[place]))
+    messages = [item.message for item in outcome.failed]
+    messages.extend(item.message for item in outcome.charged)
+    if embedded.outage is not None:
+        outcome.error = describe(embedded.outage)
+    elif messages:
+        outcome.error = messages[0]
+    return outcome
+
+
+def _packed(embedded: EmbedOutcome) -> Iterable[PackedVectors]:
+    return {id(packed): packed for packed, _ in embedded.vectors.values()}.values()
+
+
+def _bad_rows(embedded: EmbedOutcome) -> dict[tuple[int, int], tuple[FailureCause, str]]:
+    """Cause and detail of the bad rows of each packed batch, by its id and their place in it."""
+    return {
+        (id(packed), n): (cause, detail)
+        for packed in _packed(embedded)
+        for n, _, cause, detail in packed.bad
+    }
 
 
 @dataclass(slots=True)
