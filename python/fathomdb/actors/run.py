@@ -107,6 +107,7 @@ class Run:
         self._window: list[Batch] = []
         self._claiming: deque[Future[Claim]] = deque()
         self._dry = False  # the last claim found nothing; tried again after an apply or a commit
+        self._held_back = False  # so was the last claim
 
     @property
     def tally(self) -> Tally:
@@ -172,6 +173,9 @@ class Run:
                     self._window.append(self._begin(claimed))
                 # Only the last claim says so: one from before a commit did not see its work.
                 self._dry = not claimed.count and len(self._claiming) == 1
+                if claimed.held_back and not (self._window or self._settling or self._held_back):
+                    self._dry = False  # what it was held back for is settled by now
+                self._held_back = claimed.held_back
                 # Not before its batch is in the window, or a failure would leave it claimed.
                 self._claiming.popleft()
             while self._settling.is_ready:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from fathomdb.store.work import ClaimedRow
 
 DiscardReason = Literal["no_live_chunk", "hash_changed", "not_wanted", "superseded"]
-FailureCause = Literal["embedder_error", "dimension", "not_finite", "zero", "not_numeric"]
+FailureCause = Literal[
+    "embedder_error", "dimension", "not_finite", "zero", "not_numeric", "process_died"
+]
 
 
 class Stored(NamedTuple):

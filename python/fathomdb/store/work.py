@@ -173,16 +173,33 @@ def has_due(db: apsw.Connection, profile_id: int, *, incremental: bool, now_ms: 
     )
 
 
-def first_due_attempts(
+class Due(NamedTuple):
+    """The row that a lane's next claim begins with: how often it was tried, and how that ended."""
+
+    attempts: int
+    died: bool
+
+
+def first_due(
     db: apsw.Connection, profile_id: int, *, incremental: bool, now_ms: int
-) -> int | None:
-    """How often the row that a lane's next claim begins with was tried; None where none is due."""
-    row: tuple[int] | None = db.execute(
-        "SELECT attempts FROM vector_projection_work WHERE state = 'pending' AND profile_id = ? "
-        "AND lane = ? AND due_at_ms <= ? ORDER BY due_at_ms, work_id LIMIT 1",
-        (profile_id, int(incremental), now_ms),
+) -> Due | None:
+    """What a lane's next claim begins with; None where nothing is due."""
+    row: tuple[int, int | None] | None = db.execute(
+        "SELECT attempts, last_error = ?4 FROM vector_projection_work WHERE state = 'pending' "
+        "AND profile_id = ?1 AND lane = ?2 AND due_at_ms <= ?3 ORDER BY due_at_ms, work_id LIMIT 1",
+        (profile_id, int(incremental), now_ms, PROCESS_DIED),
     ).fetchone()
-    return None if row is None else row[0]
+    return None if row is None else Due(row[0], bool(row[1]))
+
+
+def inflight(db: apsw.Connection) -> list[Due]:
+    """Of the rows that are inflight the first two: none, one that is alone, or more than one."""
+    rows = db.execute(
+        "SELECT attempts, last_error = ? FROM vector_projection_work WHERE state = 'inflight' "
+        "LIMIT 2",
+        (PROCESS_DIED,),
+    )
+    return [Due(attempts, bool(died)) for attempts, died in rows]
 
 
 # --- settle: every statement is guarded by fence and state ----------------------------------------
@@ -272,13 +289,36 @@ def repend_if_claimed(
 # --- recovery and close ---------------------------------------------------------------------------
 
 
-def recover(db: apsw.Connection, new_fence: int) -> int:
-    """Sends what a dead process left inflight back to pending, attempts kept; returns the rows."""
+PROCESS_DIED = "the process died while this text was claimed"
+"""The last error of rows that were found inflight at open. Their claims ask for it (``Due.died``):
+of all rows that are tried again, only these must be embedded with nothing else beside them."""
+
+
+def recover(db: apsw.Connection, new_fence: int, now_ms: int) -> int:
+    """Sends what a dead process left inflight back to pending, attempts kept; returns the rows.
+
+    Due now, behind what waits: whatever killed the process must not do so first of all again.
+    """
     db.execute(
-        "UPDATE vector_projection_work SET state = 'pending', fence = ? WHERE state = 'inflight'",
-        (new_fence,),
+        "UPDATE vector_projection_work SET state = 'pending', fence = ?, due_at_ms = ?, "
+        "last_error = ? WHERE state = 'inflight'",
+        (new_fence, now_ms, PROCESS_DIED),
     )
     return db.changes()
+
+
+def fail_if_died_alone(db: apsw.Connection, attempts: int, new_fence: int) -> str | None:
+    """Fails the row that is the only one inflight, if its claim before this one ended so as well.
+
+    Only with as many attempts at least. Returns its kind, or None where no row was failed.
+    """
+    row: tuple[str] | None = db.execute(
+        "UPDATE vector_projection_work SET state = 'failed', fence = ?1, cause = 'process_died' "
+        "WHERE state = 'inflight' AND attempts >= ?2 AND last_error = ?3 AND 1 = "
+        "(SELECT count(*) FROM vector_projection_work WHERE state = 'inflight') RETURNING kind",
+        (new_fence, attempts, PROCESS_DIED),
+    ).fetchone()
+    return None if row is None else row[0]
 
 
 def revert_all(db: apsw.Connection, new_fence: int) -> int:
