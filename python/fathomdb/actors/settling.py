@@ -144,7 +144,7 @@ class Settling:
         for reply, outcome in settling:
             try:
                 self._count(reply, outcome)
-            except FathomError as error:
+            except Exception as error:  # kept as stranded, whatever it was
                 logger.warning("claimed rows could not be settled yet: %s", error)
 
     def _operation(self, outcome: BatchOutcome) -> Operation[Tally]:
@@ -167,6 +167,8 @@ class Settling:
     def _count(self, reply: Future[Tally], outcome: BatchOutcome) -> None:
         try:
             self.tally.add(reply.result())
-        except FathomError:
-            self._stranded.append(BatchOutcome(outcome.claim))
+        except Exception:
+            # The vectors are lost with the transaction, and made again. What was learned of the
+            # rows that failed is not, or a text that aborts its batch would be tried for ever.
+            self._stranded.append(outcome.without_vectors())
             raise

@@ -78,6 +78,10 @@ class BatchOutcome:
     """The kinds of the rows: which ``error`` is noted for."""
     error: str | None = None
 
+    def without_vectors(self) -> BatchOutcome:
+        """What is to be kept of a claim whose vectors could not be stored: who failed, and how."""
+        return replace(self, stored=[])
+
     def without_superseded(self, work_ids: AbstractSet[int]) -> BatchOutcome:
         """The outcome of the rows that are still claimed."""
         return replace(
@@ -91,14 +95,17 @@ class BatchOutcome:
 
 
 def learned_dimension(embedded: EmbedOutcome) -> int | None:
-    """The dimension that an embedder turns out to have; None where no good row tells it.
+    """The dimension that an embedder turns out to have; None where its rows do not tell.
 
-    From a good row: what is wrong with a bad one may be its length, and this is for good.
+    It is for good, so it is what more than half of the good rows have: what is wrong with a bad row
+    may be its length, and one text that makes a model answer at another length is one of many.
     """
     bad = _bad_rows(embedded)
-    good = (packed for packed, n in embedded.vectors.values() if (id(packed), n) not in bad)
-    first = next(good, None)
-    return None if first is None else first.dimension
+    found = Counter(
+        packed.dimension for packed, n in embedded.vectors.values() if (id(packed), n) not in bad
+    )
+    dimension, rows = max(found.items(), key=lambda item: item[1], default=(None, 0))
+    return dimension if 2 * rows > found.total() else None
 
 
 def of_batch(
@@ -124,6 +131,9 @@ def of_batch(
             packed, n = embedded.vectors[place]
             if bad and (id(packed), n) in bad:
                 outcome.failed.append(Failed(row, *bad[id(packed), n]))
+            elif dimension is None:
+                said = f"{packed.dimension} numbers, and as many rows of the batch have others"
+                outcome.charged.append(Charged(row, said))
             else:
                 outcome.stored.append(Stored(row, packed, n, verified.content_hashes[place]))
     messages = [item.message for item in outcome.failed]
