@@ -63,7 +63,7 @@ from fathomdb.records import (
 )
 from fathomdb.search.result import Hit, SearchResult
 from fathomdb.store.findings import Finding
-from fathomdb.store.work import FailedRow
+from fathomdb.store.queue import FailedRow
 
 __all__ = [
     "BACKFILL_PRIORITY",

@@ -6,12 +6,16 @@ What does not: anything about a file's content (the file itself remembers that).
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from dataclasses import dataclass, field, fields
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fathomdb.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 INCREMENTAL_PRIORITY = 1000
 """Priority of fresh writes; at or above it is the incremental lane (FathomDB 0.5.5)."""
@@ -62,6 +66,10 @@ class SystemClock:
         return time.monotonic()
 
 
+def _uniform() -> Callable[[float, float], float]:
+    return random.Random().uniform  # noqa: S311 - spreads probes, hides nothing
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
     """The numbers that an engine runs by; the defaults suit most programs.
@@ -84,6 +92,8 @@ class EngineConfig:
         readers: Read connections at most.
         cache_mib: SQLite's page cache per connection, in MiB.
         clock: Where time comes from.
+        jitter: Spreads the waits of paused profiles: a number between two, as
+            ``random.Random(seed).uniform`` gives.
     """
 
     chunk_chars: int = 1000
@@ -101,11 +111,12 @@ class EngineConfig:
     readers: int = 8
     cache_mib: int = 16
     clock: Clock = field(default_factory=SystemClock)
+    jitter: Callable[[float, float], float] = field(default_factory=_uniform)
 
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            if item.name == "clock":
+            if item.name in {"clock", "jitter"}:
                 continue
             whole = isinstance(item.default, int)
             if (

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import inside
-from fathomdb import EmbedderIdentity, Node
+from fathomdb import EmbedderIdentity, EngineConfig, Node
 from fathomdb.identity import MAX_DIMENSION
-from fathomdb.testing import DeterministicEmbedder, Fault, FlakyEmbedder
+from fathomdb.testing import DeterministicEmbedder, Fault, FlakyEmbedder, ManualClock
 
 GOOD = DeterministicEmbedder(8, identity=EmbedderIdentity("acme/undeclared", "1", None))
 
@@ -56,4 +56,59 @@ def test_one_text_with_too_many_dimensions_is_found_alone(open_db):
 
     assert (report.processed, report.reverted) == (7, 1)
     assert f"{MAX_DIMENSION} at most" in inside.work(db)["n2#0"].last_error
+    inside.check(db, GOOD)
+
+
+def _ragged(places, dimension=7):
+    """A result whose rows at these places have another length."""
+
+    def effect(good, rows):
+        made = good.tolist()
+        for row in rows:
+            made[row] = [0.5] * dimension
+        return made
+
+    return Fault(effect, texts=lambda text: text in places)
+
+
+def _write(db, count):
+    db.write([Node("Document", f"n{i}", f"text {i}") for i in range(count)])
+
+
+@pytest.mark.parametrize("wrong", [{"text 0"}, {"text 5"}, {"text 0", "text 1", "text 2"}])
+def test_rows_of_another_length_in_the_first_batch_teach_nothing_wrong(open_db, wrong):
+    # Also where the first row is one of them: each text is asked for alone, and most rows teach.
+    db = _open(open_db, _ragged(wrong))
+    _write(db, 8)
+
+    report = db.admin.drain_vector_projection(timeout=30)
+
+    assert "(8 dimensions)" in db.admin.status().active_profile
+    assert (report.processed, report.failed) == (8 - len(wrong), len(wrong))
+    assert inside.adds_up(report)
+    failed = db.admin.failed_work()
+    assert {row.cause for row in failed} == {"dimension"}
+    assert {f"text {row.chunk_id[1:-2]}" for row in failed} == wrong
+    inside.check(db, GOOD)
+
+
+def test_where_no_length_is_that_of_most_rows_nothing_is_learned_and_all_are_tried_again(open_db):
+    clock = ManualClock()
+    db = open_db(
+        embedder=(flaky := FlakyEmbedder(GOOD, [_ragged({"text 0", "text 1"})])),
+        config=EngineConfig(clock=clock),
+    )
+    _write(db, 4)
+
+    report = db.admin.drain_vector_projection(timeout=30)
+
+    assert (report.processed, report.failed, report.reverted) == (0, 0, 4)
+    assert "(? dimensions)" in db.admin.status().active_profile
+    rows = inside.work(db).values()
+    assert {row.attempts for row in rows} == {1}
+    assert all("numbers, and as many rows" in row.last_error for row in rows)
+    assert inside.vectors(db) == {}
+    flaky.script = ()
+    clock.advance(10.0)
+    assert db.admin.drain_vector_projection(timeout=30).processed == 4
     inside.check(db, GOOD)

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import random
+import socket
+import threading
+import urllib.error
+from datetime import UTC, datetime
+from email.message import Message
+from email.utils import format_datetime
+from types import SimpleNamespace
+
 import pytest
 
 import inside
@@ -16,11 +25,36 @@ from fathomdb.testing import (
     RecordingEmbedder,
 )
 
+
+class HttpError(Exception):
+    """What clients of HTTP raise: the status is the error's own, or that of its ``response``."""
+
+    def __init__(self, status_code=None, response=None, headers=None):
+        super().__init__(f"the server said {status_code or response}")
+        if status_code is not None:
+            self.status_code = status_code
+        if response is not None:
+            self.response = SimpleNamespace(status_code=response, headers=headers or {})
+
+
+def _from(cause):
+    error = RuntimeError("the client wraps what it is told")
+    error.__cause__ = cause
+    return error
+
+
 OUTAGES = [
     EmbedderUnavailableError("503 from the provider"),
     ConnectionRefusedError(111, "refused"),
     ConnectionResetError(104, "reset"),
     TimeoutError("the socket timed out"),
+    socket.gaierror(-3, "the name cannot be resolved now"),
+    urllib.error.URLError(ConnectionRefusedError(111, "refused")),
+    urllib.error.HTTPError("http://models.example", 503, "unavailable", Message(), None),
+    HttpError(429),
+    HttpError(response=502),
+    _from(HttpError(529)),
+    _from(_from(ConnectionResetError(104, "reset"))),
 ]
 
 
@@ -38,7 +72,7 @@ def _pause_seconds(db):
     return db._runtime.model.pause_seconds()
 
 
-@pytest.mark.parametrize("error", OUTAGES, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("error", OUTAGES, ids=repr)
 def test_an_outage_charges_nobody_and_pauses_the_profile_with_the_real_message(open_db, error):
     db = open_db(embedder=_away(error))
     db.write(_nodes(200))
@@ -282,3 +316,236 @@ def test_a_count_of_truncated_texts_that_fails_does_not_hide_an_outage(open_db):
     db.admin.drain_vector_projection(timeout=30)
 
     assert db.admin.status().outage == "EmbedderUnavailableError: 503 from the provider"
+
+
+# --- who says so ----------------------------------------------------------------------------------
+
+
+class CannotBeAskedError(Exception):
+    """Even its attributes raise, and so do its words."""
+
+    @property
+    def status_code(self):
+        raise OSError("no")
+
+    response = reason = headers = retry_after_seconds = status_code
+
+    def __str__(self):
+        raise ValueError("no words")
+
+
+def _being_handled():
+    error = ValueError("a text I cannot bear")
+    error.__context__ = ConnectionRefusedError("a cache that the embedder can do without")
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        HttpError(400),
+        HttpError(response=413),
+        CannotBeAskedError(),
+        _being_handled(),
+        OSError("disk"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_that_does_not_blame_the_embedder_is_a_texts(open_db, error):
+    db = open_db(embedder=_away(error, texts="n 7"))
+    db.write(_nodes(64))
+
+    report = db.admin.drain_vector_projection(timeout=30)
+
+    assert (report.processed, report.reverted, report.stopped_by) == (63, 1, "idle")
+    (row,) = inside.work(db).values()
+    assert (row.chunk_id, row.attempts) == ("n7#0", 1)
+    assert row.last_error.startswith(type(error).__name__)
+
+
+def test_the_words_of_an_error_are_kept_though_no_utf_8_could_hold_them(open_db):
+    db = open_db(embedder=_away(ValueError("a lone \ud800 surrogate"), texts="n 7"))
+    db.write(_nodes(64))
+
+    assert db.admin.drain_vector_projection(timeout=30).processed == 63
+    (row,) = inside.work(db).values()
+    assert row.last_error == "ValueError: a lone ? surrogate"
+
+
+# --- how long -------------------------------------------------------------------------------------
+
+
+def _date(clock, seconds):
+    return format_datetime(datetime.fromtimestamp(clock.now() + seconds, UTC), usegmt=True)
+
+
+@pytest.mark.parametrize(
+    ("header", "wait"),
+    [
+        (lambda clock: "90", 90.0),
+        (lambda clock: " 90 ", 90.0),
+        (lambda clock: _date(clock, 90), 90.0),
+        (lambda clock: _date(clock, 86_400), 3600.0),
+        (lambda clock: "9" * 400, 3600.0),
+    ],
+    ids=["seconds", "spaces", "a_date", "a_date_of_tomorrow", "for_ever"],
+)
+@pytest.mark.parametrize("name", ["Retry-After", "retry-after"])
+def test_a_retry_after_header_of_the_answer_wins_over_our_own_wait(open_db, header, wait, name):
+    clock = ManualClock()
+    error = HttpError(response=429, headers={name: header(clock)})
+    db = open_db(embedder=_away(_from(error)), config=EngineConfig(clock=clock))
+    db.write(_nodes(10))
+
+    db.admin.drain_vector_projection(timeout=30)
+
+    assert _pause_seconds(db) == wait
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["", "soon", "-5", "0", "1e3", "Wed, 99 Foo", "Mon, 01 Jan 2001 00:00:00 GMT", b"\xff"],
+)
+def test_a_retry_after_header_that_cannot_be_meant_leaves_our_own_wait(open_db, header):
+    error = HttpError(response=503, headers={"Retry-After": header})
+    db = open_db(embedder=_away(error), config=EngineConfig(clock=ManualClock()))
+    db.write(_nodes(10))
+
+    assert db.admin.drain_vector_projection(timeout=30).stopped_by == "unavailable"
+    assert 0.75 * 0.25 <= _pause_seconds(db) <= 1.25 * 0.25
+
+
+def test_a_retry_after_that_is_said_once_makes_no_later_wait_longer(open_db):
+    # The probe's error is heard twice, on the embedder's thread and where the batch is settled.
+    clock = ManualClock()
+    flaky = _away(EmbedderUnavailableError("429", retry_after_seconds=7.0))
+    db = open_db(embedder=flaky, config=EngineConfig(clock=clock, jitter=lambda low, high: 1.0))
+    db.write(_nodes(10))
+    db.admin.drain_vector_projection(timeout=30)
+    flaky.script = (Fault(EmbedderUnavailableError("503")),)
+    clock.advance(7.0)
+    db.admin.drain_vector_projection(timeout=30)
+
+    assert _pause_seconds(db) == 0.5
+
+
+def test_the_jitter_is_that_of_the_config_so_that_waits_can_be_replayed(open_db):
+    waits = []
+    for _ in range(2):
+        clock = ManualClock()
+        config = EngineConfig(clock=clock, jitter=random.Random(7).uniform)
+        with open_db(embedder=_away(), config=config) as db:
+            db.write(_nodes(10, f"n{len(waits)}"))
+            told = []
+            for _ in range(6):
+                db.admin.drain_vector_projection(timeout=30)
+                told.append(_pause_seconds(db))
+                clock.advance(told[-1])
+            waits.append(told)
+
+    assert waits[0] == waits[1]
+
+
+def test_one_models_outage_does_not_pause_another_object_of_the_same_model(open_db):
+    db = open_db(embedder=_away(), config=EngineConfig(clock=ManualClock()))
+    db.write(_nodes(10))
+    assert db.admin.drain_vector_projection(timeout=30).stopped_by == "unavailable"
+
+    report = db.admin.drain_vector_projection(timeout=30, embedder=DeterministicEmbedder())
+
+    assert (report.processed, report.stopped_by) == (10, "idle")
+
+
+# --- an hour of it --------------------------------------------------------------------------------
+
+
+def test_an_outage_of_an_hour_costs_a_probe_a_wait_and_work_resumes_within_one_wait(open_db):
+    clock = ManualClock()
+    embedder = RecordingEmbedder(flaky := _away())
+    db = open_db(embedder=embedder, config=EngineConfig(clock=clock))
+    db.write(_nodes(200))
+    db.admin.drain_vector_projection(timeout=30)
+    queued = inside.work(db).keys()
+    tried = len(embedder.batches)
+    while clock.monotonic() < 3600.0:
+        clock.advance(_pause_seconds(db))
+        assert db.admin.drain_vector_projection(timeout=30).claimed == 0
+
+    probes = embedder.batches[tried:]
+    assert set(probes) == {(PROBE_TEXT,)}
+    # 9 waits that grow from 0.25 s to 60 s, then one of 45 s at least: the jitter takes a quarter.
+    assert len(probes) <= 9 + 3600 / 45
+    assert inside.work(db).keys() == queued
+    assert {(row.state, row.attempts) for row in inside.work(db).values()} == {("pending", 0)}
+
+    flaky.script = ()
+    assert _pause_seconds(db) <= 75.0
+    clock.advance(_pause_seconds(db))
+    assert db.admin.drain_vector_projection(timeout=30).processed == 200
+    inside.check(db, DeterministicEmbedder())
+
+
+def test_an_outage_wakes_the_background_for_commits_and_polls_alone(open_db):
+    class Watched(ManualClock):
+        looks = 0  # of the actor: each time that it wakes up it looks at the time
+
+        def monotonic(self):
+            self.looks += threading.current_thread().name == "fathomdb-projector"
+            return super().monotonic()
+
+    clock = Watched()
+    embedder = RecordingEmbedder(_away())
+    config = EngineConfig(clock=clock, idle_poll_seconds=3600.0)
+    db = open_db(embedder=embedder, background=True, config=config)
+    db.wait(db.write(_nodes(100)), timeout=30.0)
+    _quiet(db, clock)
+    looks, calls = clock.looks, len(embedder.batches)
+
+    # What does not concern the queue wakes nobody, however long the embedder is away.
+    for _ in range(100):
+        assert len(db.text_search("text")) == 10
+    assert clock.looks - looks <= 10
+    looks = clock.looks
+    for i in range(50):
+        db.write(Node("Document", f"more{i}", f"more {i}"))
+    _quiet(db, clock)
+
+    assert clock.looks - looks <= 50 * 10
+    assert len(embedder.batches) == calls
+
+
+def _quiet(db, clock):
+    """Returns once the actor sleeps: nothing wakes it while its condition can be had at leisure."""
+    looks = -1
+    while looks != clock.looks:
+        looks = clock.looks
+        for _ in range(20):
+            db.count()  # real work of another thread, so that the actor gets its turns
+
+
+def test_the_backlog_of_an_outage_neither_jumps_ahead_of_fresh_writes_nor_starves_behind_them(
+    open_db,
+):
+    clock = ManualClock()
+    limits = EmbedderLimits(items=10)
+    flaky = FlakyEmbedder(DeterministicEmbedder(limits=limits), [Fault(OUTAGES[0])])
+    embedder = RecordingEmbedder(flaky)
+    db = open_db(embedder=embedder, config=EngineConfig(clock=clock))
+    db.admin.disable_vec("Document")
+    db.write(_nodes(30, "old"))
+    db.admin.configure_vec("Document")
+    db.write(_nodes(20, "during"))
+    for _ in range(3):  # claimed, and given back by the outage
+        db.admin.drain_vector_projection(timeout=30)
+        clock.advance(60.0)
+    db.write(_nodes(200, "fresh"))
+    flaky.script = ()
+    embedder.batches.clear()
+
+    db.admin.drain_vector_projection(timeout=30)
+
+    lanes = [batch[0].split()[1] for batch in embedder.batches if batch != (PROBE_TEXT,)]
+    # What was fresh when the outage began keeps its turn; old work has every eighth, no more.
+    assert lanes[:2] == ["during"] * 2
+    assert [n for n, lane in enumerate(lanes, 1) if lane == "old"] == [8, 16, 24]
+    assert lanes.count("fresh") == 20

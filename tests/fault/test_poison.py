@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import inside
-from fathomdb import EmbedderUnavailableError, EngineConfig, Node
+from fathomdb import EmbedderUnavailableError, EngineConfig, FathomError, Node
 from fathomdb.pipeline.embed import PROBE_TEXT
 from fathomdb.testing import (
     DeterministicEmbedder,
@@ -120,12 +120,12 @@ def test_failed_rows_do_not_block_or_slow_what_is_written_later(open_db):
 def test_when_every_text_of_a_batch_raises_and_the_probe_passes_the_rows_are_charged(open_db):
     embedder = RecordingEmbedder(_flaky(texts=lambda text: text != PROBE_TEXT))
     db = open_db(embedder=embedder)
-    db.write(_nodes(4))
+    db.write(_nodes())
 
     report = db.admin.drain_vector_projection(timeout=30)
 
-    assert (report.reverted, report.embedder_unavailable_ticks) == (4, 0)
-    assert embedder.texts.count(PROBE_TEXT) == 1
+    assert (report.reverted, report.embedder_unavailable_ticks) == (64, 0)
+    assert embedder.texts.count(PROBE_TEXT) == 7  # of 1 text, of 2, of 4, ...: not for each
     assert {row.attempts for row in inside.work(db).values()} == {1}
     assert db.admin.status().outage is None
 
@@ -168,20 +168,27 @@ def test_whatever_an_embedder_raises_is_one_rows_failure_and_ends_no_thread(open
     assert db.admin.drain_vector_projection(timeout=30).processed == 1
 
 
-def test_an_outage_after_a_poison_text_charges_the_poison_alone(open_db):
-    # The culprit stands alone in the last calls of the split; then the provider goes away.
+ALONE_IN_CALL = 9
+"""The call of the split in which the culprit of 64 stands alone."""
+
+
+def _from_call(first):
+    return range(first, 1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("first", "charged"),
+    [(ALONE_IN_CALL + 1, 0), (ALONE_IN_CALL + 2, 1)],
+    ids=["before_another_call_passed", "after_another_call_passed"],
+)
+def test_an_outage_after_a_poison_text_charges_at_most_the_poison(open_db, first, charged):
+    # Only a call that passes after it says that it was the text: the outage may have begun there.
     flaky = _flaky()
     db = open_db(embedder=flaky)
     db.write(_nodes())
+    away = Fault(EmbedderUnavailableError("away"), calls=_from_call(first))
+    flaky.script = (away, *flaky.script)
 
-    class GoesAway:
-        def __contains__(self, call):
-            return call >= 10
-
-    flaky.script = (
-        Fault(EmbedderUnavailableError("away"), calls=GoesAway()),
-        *flaky.script,
-    )
     report = db.admin.drain_vector_projection(timeout=30)
 
     assert report.stopped_by == "unavailable"
@@ -189,6 +196,66 @@ def test_an_outage_after_a_poison_text_charges_the_poison_alone(open_db):
     assert report.claimed == 64
     assert report.processed + report.reverted == 64
     attempts = {chunk_id: row.attempts for chunk_id, row in inside.work(db).items()}
-    assert attempts.pop(f"{POISON}#0") == 1
+    assert attempts.pop(f"{POISON}#0") == charged
     assert set(attempts.values()) == {0}
     inside.check(db, DeterministicEmbedder())
+
+
+@pytest.mark.parametrize("first", range(1, 17))
+def test_an_outage_that_looks_like_any_other_error_charges_nobody_whenever_it_begins(
+    open_db, first
+):
+    # With a culprit in the batch the embedder is called 15 times; then comes the probe, never needed.
+    flaky = _flaky()
+    db = open_db(embedder=flaky, durability="normal")
+    db.write(_nodes())
+    away = Fault(RuntimeError("CUDA error: device lost"), calls=_from_call(first))
+    flaky.script = (away, *flaky.script)
+
+    report = db.admin.drain_vector_projection(timeout=30)
+
+    rows = inside.work(db)
+    charged = {chunk_id for chunk_id, row in rows.items() if row.attempts}
+    assert inside.adds_up(report)
+    assert report.claimed == report.processed + report.reverted == 64
+    assert charged <= {f"{POISON}#0"}
+    assert bool(charged) == (first > ALONE_IN_CALL + 1)
+    if len(rows) > 1:
+        assert report.stopped_by == "unavailable"
+        assert "device lost" in db.admin.status().outage
+    # It is seen within a split: not every text of the rest is tried, alone, in vain.
+    assert flaky.calls - first <= 10
+    flaky.script = ()
+    db.admin.drain_vector_projection(timeout=30)
+    inside.check(db, DeterministicEmbedder())
+
+
+def test_failure_bookkeeping_survives_the_abort_of_the_batch_it_describes(open_db):
+    # The disk is full when the vectors of the others are stored: the transaction is rolled back.
+    clock = ManualClock()
+    inner = DeterministicEmbedder(2048)
+    bad = [Fault(ValueError("bad"), texts="poison"), Fault("nan", texts="number 3")]
+    db = open_db(embedder=FlakyEmbedder(inner, bad), config=EngineConfig(clock=clock))
+    db.write(_nodes())
+    full = inside.in_writer(db, lambda tx: tx.db.pragma("page_count"))
+    inside.in_writer(db, lambda tx: tx.db.pragma("max_page_count", full))
+
+    with pytest.raises(FathomError):
+        db.admin.drain_vector_projection(timeout=30)
+    assert inside.vectors(db) == {}
+    with pytest.raises(FathomError):  # what is known of the rows has room; vectors have none
+        db.admin.drain_vector_projection(timeout=30)
+
+    poison = inside.work(db)[f"{POISON}#0"]
+    assert (poison.state, poison.attempts, poison.last_error) == ("pending", 1, "ValueError: bad")
+    failed = db.admin.failed_work()
+    assert {row.cause for row in failed} == {"not_finite"}
+    assert "n3#0" in {row.chunk_id for row in failed}
+
+    inside.in_writer(db, lambda tx: tx.db.pragma("max_page_count", 1_000_000))
+    report = db.admin.drain_vector_projection(timeout=30)
+    assert inside.adds_up(report)
+    assert (report.stopped_by, report.processed) == ("idle", 63 - len(failed))
+    assert set(inside.work(db)) == {f"{POISON}#0", *(row.chunk_id for row in failed)}
+    assert inside.work(db)[f"{POISON}#0"].attempts == 1  # not due yet, and not tried again
+    inside.check(db, inner)

@@ -45,15 +45,16 @@ def _steps_of_a_claim(db):
 
         tx.db.trace_v2(apsw.SQLITE_TRACE_PROFILE, profiled)
         try:
-            attempts = work.first_due_attempts(tx.db, 1, incremental=True, now_ms=1 << 50)
-            assert attempts == 0
+            assert work.inflight(tx.db) == []
+            due = work.first_due(tx.db, 1, incremental=True, now_ms=1 << 50)
+            assert due == (0, False)
             assert not work.has_due(tx.db, 1, incremental=False, now_ms=1 << 50)
             claimed = work.claim(
                 tx.db,
                 1,
                 incremental=True,
                 limit=64,
-                attempts=attempts,
+                attempts=0,
                 fence=tx.fence(),
                 now_ms=1 << 50,
             )

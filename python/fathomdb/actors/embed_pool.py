@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import weakref
@@ -57,11 +56,36 @@ class _Worker:
 
 
 class _Gate:
-    """One embedder object's door; whoever enters an embedder of concurrency 1 holds ``lock``."""
+    """One embedder object's door: one thread at a time enters an embedder of concurrency 1."""
 
     def __init__(self, embedder: Embedder) -> None:
         self.embedder = embedder  # keeps it, or another object could get its id
-        self.lock = threading.Lock()
+        self.inside: threading.Thread | None = None
+        self._changed = threading.Condition()
+
+    def enter(self, is_given_up: Callable[[], bool]) -> bool:
+        """Waits until nobody is inside; False, and not inside, once the call is given up.
+
+        A call that does not return keeps the door shut: the threads of calls that were given up
+        meanwhile leave, so that their number does not grow with those that come.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self.inside is None or is_given_up())
+            if self.inside is not None:
+                return False
+            self.inside = threading.current_thread()
+            return True
+
+    def leave(self) -> None:
+        """Lets the next one in."""
+        with self._changed:
+            self.inside = None
+            self._changed.notify_all()
+
+    def look_again(self) -> None:
+        """Has whoever waits ask whether its call was given up."""
+        with self._changed:
+            self._changed.notify_all()
 
 
 _gates: weakref.WeakValueDictionary[int, _Gate] = weakref.WeakValueDictionary()
@@ -128,6 +152,7 @@ class EmbedPool:
         # Not under the lock: a cancelled future calls who waits for it, who may have another lock.
         if not reply.cancel():
             return False
+        self._gate.look_again()
         with self._changed:
             for waiting in self._waiting:
                 for call in waiting:
@@ -164,11 +189,14 @@ class EmbedPool:
         with self._changed:
             self._closed = True
             never = [call for waiting in self._waiting for call in waiting]
+            # Those that have begun do not let themselves be cancelled.
+            never.extend(worker.call for worker in self._workers if worker.call is not None)
             for waiting in self._waiting:
                 waiting.clear()
             self._changed.notify_all()
         for call in never:
             call.reply.cancel()
+        self._gate.look_again()
 
     def wait_idle(self) -> None:
         """After ``close``: returns once no call is inside the embedder, however long that takes."""
@@ -176,8 +204,10 @@ class EmbedPool:
             self._changed.wait_for(lambda: not any(worker.call for worker in self._workers))
 
     def runs_here(self) -> bool:
-        """Whether the caller is inside a call of this pool."""
+        """Whether the caller is inside a call of this pool, or of its embedder of concurrency 1."""
         here = threading.current_thread()
+        if self._gate.inside is here:
+            return True
         with self._changed:
             return any(worker.thread is here for worker in self._workers)
 
@@ -248,6 +278,11 @@ class EmbedPool:
                     return
                 call = self._next_call()
                 worker.call = call
-            with self._gate.lock if self.concurrency == 1 else contextlib.nullcontext():
+            if self.concurrency > 1:
                 self._enter(call)
+            elif self._gate.enter(call.reply.cancelled):
+                try:
+                    self._enter(call)
+                finally:
+                    self._gate.leave()
             del call

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import operator
-import random
 import threading
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING
@@ -17,10 +16,12 @@ from fathomdb.errors import (
     EmbedderContractError,
     EmbedderUnavailableError,
     EngineClosedError,
+    FathomError,
 )
 from fathomdb.pipeline import validate
 from fathomdb.pipeline.claim import BatchSizes
-from fathomdb.pipeline.embed import OUTAGES, EmbedTimeoutError, describe
+from fathomdb.pipeline.embed import EmbedTimeoutError, describe
+from fathomdb.pipeline.outage import asked_seconds, is_outage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from fathomdb.actors.embed_pool import Reply
     from fathomdb.config import EngineConfig
     from fathomdb.store.profiles import Profile
-
-MAX_RETRY_AFTER_SECONDS = 3600.0
-"""The longest wait that a provider can ask for: a wrong header must not end the work for days."""
 
 
 class Model:
@@ -70,7 +68,7 @@ class Model:
         self._outage_since = 0.0
         self._paused_until = 0.0
         self._wait_seconds = 0.0
-        self._jitter = random.Random()  # noqa: S311 - spreads probes, hides nothing
+        self._jitter = config.jitter
 
     # --- calls ------------------------------------------------------------------------------------
 
@@ -84,13 +82,14 @@ class Model:
         def call() -> PackedVectors:
             if not probe and (away := self._away) is not None:
                 # Of these texts it says nothing, whatever it was that began the outage.
-                raise EmbedderUnavailableError(describe(away)) from away
+                raise EmbedderUnavailableError(describe(away))
             began = self._clock.monotonic()
             try:
                 array = self.embedder.batch_embed(texts)
-            except OUTAGES as error:
-                # Here, on the pool's thread: what waits behind this call must not be sent any more.
-                self.pause(error)
+            except Exception as error:
+                if is_outage(error):
+                    # Here, on the pool's thread: what waits behind must not be sent any more.
+                    self.pause(error)
                 raise
             finally:
                 self._counters.add_call(self._clock.monotonic() - began)
@@ -122,7 +121,13 @@ class Model:
             EmbedderUnavailableError: The model cannot say now.
             EmbedderContractError: What it said is no vector to compare with.
             EngineClosedError: The model was closed, with the engine or to make room for another.
+            FathomError: The caller is a call of this very embedder, and would wait for itself.
         """
+        if self.pool.runs_here():
+            raise FathomError(
+                "an embedder asked its own engine for a search by meaning, which would wait for "
+                "itself; call it outside batch_embed, or search with mode='text'"
+            )
         method = getattr(self.embedder, "embed_query", None)
 
         def call() -> bytes | None:
@@ -178,14 +183,14 @@ class Model:
 
     def pause(self, error: Exception) -> None:
         """Begins an outage, or makes its wait longer."""
-        asked = _asked_seconds(error)
+        asked = asked_seconds(error, self._clock.now())
         with self._lock:
             now = self._clock.monotonic()
             if self._away is None:
                 self._outage_since = now
                 self._wait_seconds = self._config.outage_wait_seconds
                 self._counters.add_outage()
-            elif now < self._paused_until and asked is None:
+            elif now < self._paused_until and (asked is None or error is self._away):
                 return  # a call that was on its way when the outage began says nothing new
             else:
                 self._wait_seconds = min(
@@ -193,7 +198,7 @@ class Model:
                 )
             self._away = error
             # Full jitter would probe at once half the time; a quarter either way spreads enough.
-            wait = self._wait_seconds * self._jitter.uniform(0.75, 1.25) if asked is None else asked
+            wait = self._wait_seconds * self._jitter(0.75, 1.25) if asked is None else asked
             self._paused_until = now + wait
 
     def resume(self) -> None:
@@ -225,12 +230,3 @@ class Model:
         if self._closing is not None:
             self._closing.join(timeout_seconds)
         return self._closing is None or not self._closing.is_alive()
-
-
-def _asked_seconds(error: Exception) -> float | None:
-    """The wait that an outage asks for; None where it asks for none that can be meant."""
-    asked = getattr(error, "retry_after_seconds", None)
-    # Not an error: an embedder that reports its outage badly is away all the same.
-    if isinstance(asked, bool) or not isinstance(asked, (int, float)) or not asked > 0:
-        return None
-    return min(asked, MAX_RETRY_AFTER_SECONDS)

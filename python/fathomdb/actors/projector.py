@@ -12,7 +12,7 @@ from fathomdb.actors.actor import Actor, logger
 from fathomdb.actors.run import Run, Surroundings
 from fathomdb.errors import EngineClosedError, FathomError
 from fathomdb.records import DrainReport
-from fathomdb.store import status, work
+from fathomdb.store import queue, status, work
 
 if TYPE_CHECKING:
     from fathomdb.actors.counters import Counters, Progress
@@ -230,7 +230,7 @@ class VectorProjectionActor(Actor):
 
     def _remaining(self, model: Model) -> int:
         with self._around.readers.snapshot() as db:
-            return work.unsettled(db, model.profile.profile_id)
+            return queue.unsettled(db, model.profile.profile_id)
 
     def _is_due(self, model: Model) -> bool:
         profile_id, now_ms = model.profile.profile_id, int(self._clock.now() * 1000)

@@ -7,31 +7,29 @@ their pool, transactions on the writer, and this thread waits for whichever is d
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fathomdb.actors.actor import logger
-from fathomdb.actors.embed_pool import Urgency
+from fathomdb.actors.batch import Batch
+from fathomdb.actors.settling import Settling
 from fathomdb.config import BACKFILL_EVERY
-from fathomdb.errors import EngineClosedError, FathomError
-from fathomdb.pipeline import apply, claim, embed, verify
-from fathomdb.pipeline.claim import Claim
-from fathomdb.pipeline.embed import EmbedOutcome, EmbedTimeoutError
-from fathomdb.pipeline.outcome import BatchOutcome, Charged, Failed, FailureCause, Stored, Tally
+from fathomdb.errors import EngineClosedError
+from fathomdb.pipeline import claim, outcome, verify
+from fathomdb.pipeline.outcome import BatchOutcome
 from fathomdb.store import indexes, profiles, vectors, work
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
+    from concurrent.futures import Future
 
     from fathomdb.actors.counters import Counters, Progress
-    from fathomdb.actors.embed_pool import Reply
     from fathomdb.actors.model import Model
-    from fathomdb.actors.writer import Operation, T, WriterActor
+    from fathomdb.actors.writer import Operation, WriterActor
     from fathomdb.config import EngineConfig
-    from fathomdb.pipeline.embed import EmbedSteps
-    from fathomdb.pipeline.verify import Verified
+    from fathomdb.pipeline.claim import Claim
+    from fathomdb.pipeline.embed import EmbedOutcome
+    from fathomdb.pipeline.outcome import Tally
     from fathomdb.records import StoppedBy
     from fathomdb.store.readers import ReaderPool
     from fathomdb.store.transaction import Transaction
@@ -62,17 +60,6 @@ class Surroundings:
     """Set when work was enqueued, cleared by whoever looks at the queue next."""
     stranded: list[BatchOutcome] = field(default_factory=list)
     """Claims that could not be settled (a full disk, say): the next run gives them back first."""
-
-
-@dataclass(slots=True, eq=False)
-class _Batch:
-    """A claim on its way: which embed call it waits for."""
-
-    claim: Claim
-    verified: Verified
-    steps: EmbedSteps
-    call: Reply | None = None
-    outcome: EmbedOutcome | None = None
 
 
 class Run:
@@ -108,20 +95,29 @@ class Run:
         self._on_applied = on_applied
         self._deadline = deadline
         self._one_tick = one_tick
-        self.tally = Tally()
+        self._settling = Settling(
+            around.writer,
+            around.config,
+            around.counters,
+            around.progress,
+            around.changed,
+            around.stranded,
+        )
         self._ticks = 0
-        self._window: list[_Batch] = []
-        self._applying: deque[tuple[Future[Tally], BatchOutcome]] = deque()
+        self._window: list[Batch] = []
         self._claiming: deque[Future[Claim]] = deque()
         self._dry = False  # the last claim found nothing; tried again after an apply or a commit
+        self._held_back = False  # so was the last claim
+
+    @property
+    def tally(self) -> Tally:
+        """What became of the claims that are settled."""
+        return self._settling.tally
 
     def go(self) -> StoppedBy:
         """Runs; whatever ends it, no row stays claimed and each is counted."""
         try:
-            while self._around.stranded:
-                settle = self._settle(self._around.stranded[-1])
-                self._account(self._call(settle).result())
-                self._around.stranded.pop()
+            self._settling.settle_stranded()
             stopped_by = self._work()
         except EngineClosedError:
             stopped_by = "cancelled"  # the readers or the writer went first
@@ -168,27 +164,32 @@ class Run:
                 # Not earlier: a claim from before the commit that woke us does not see its work.
                 self._around.woken.clear()
                 self._dry = False
-                self._claiming.append(self._call(self._claim(), self._model.sizes.incremental))
+                self._claiming.append(
+                    self._settling.call(self._claim(), self._model.sizes.incremental)
+                )
             while self._claiming and self._claiming[0].done():
                 claimed = self._claiming[0].result()
                 if claimed.count:
                     self._window.append(self._begin(claimed))
                 # Only the last claim says so: one from before a commit did not see its work.
                 self._dry = not claimed.count and len(self._claiming) == 1
+                if claimed.held_back and not (self._window or self._settling or self._held_back):
+                    self._dry = False  # what it was held back for is settled by now
+                self._held_back = claimed.held_back
                 # Not before its batch is in the window, or a failure would leave it claimed.
                 self._claiming.popleft()
-            while self._applying and self._applying[0][0].done():
-                self._account(self._applied(*self._applying.popleft()))
+            while self._settling.is_ready:
+                self._settling.collect()
                 self._on_applied(self.tally)
                 self._dry = False
             if stopped_by is not None:
                 self._withdraw()
-            for batch in [batch for batch in self._window if self._is_ready(batch)]:
-                self._advance(batch)
+            for batch in [batch for batch in self._window if batch.is_ready]:
+                batch.advance()
                 if batch.outcome is not None:
                     self._apply(batch, batch.outcome, claim_more=stopped_by is None)
                     self._window.remove(batch)
-            if self._window or self._applying or self._claiming:
+            if self._window or self._settling or self._claiming:
                 self._wait(may_claim=stopped_by is None)
             elif stopped_by is not None or not self._wants_more():
                 if stopped_by is None:
@@ -202,11 +203,9 @@ class Run:
     def _withdraw(self) -> None:
         """What was claimed ahead and has not begun goes back: a stop waits for no more than that."""
         for batch in [*self._window]:
-            if batch.call is not None and self._model.pool.withdraw(batch.call):
+            if batch.withdraw():
                 self._window.remove(batch)
-                outcome = BatchOutcome(batch.claim)
-                reply = self._call(self._settle(outcome), batch.claim.count)
-                self._applying.append((reply, outcome))
+                self._settling.begin(BatchOutcome(batch.claim))
 
     def _wants_more(self) -> bool:
         """Claimed is what the embedder takes at once and a few batches more; applied, as much again.
@@ -218,7 +217,7 @@ class Run:
         if self._one_tick:
             return self._ticks == 0
         woken = self._around.woken.is_set()
-        if len(self._applying) >= self._most():
+        if len(self._settling) >= self._most():
             return False
         if self._is_full():
             may_wait = any(batch.claim.may_wait for batch in self._window)
@@ -251,7 +250,7 @@ class Run:
 
         return operation
 
-    def _begin(self, claimed: Claim) -> _Batch:
+    def _begin(self, claimed: Claim) -> Batch:
         with self._around.readers.snapshot() as db:
             rows = work.claimed(db, claimed.fence)
             wanted = {
@@ -260,71 +259,24 @@ class Run:
                 if schema.enabled and schema.profile_id == claimed.profile_id
             }
         verified = verify.verify(rows, wanted)
-        steps = embed.embed(verified.texts, verified.content_hashes, self._model.call_tokens)
-        batch = _Batch(claimed, verified, steps)
-        self._step(batch, lambda: next(steps))
-        return batch
+        return Batch.of_rows(
+            self._model, self._around.config, self._settling.notify, claimed, verified
+        )
 
-    # --- embed ------------------------------------------------------------------------------------
-
-    def _step(self, batch: _Batch, go: Callable[[], Any], *, probe: bool = False) -> None:
-        """Runs the embed stage to its next call, and makes that call."""
-        try:
-            texts = go()
-        except StopIteration as stop:
-            batch.call, batch.outcome = None, stop.value
-            return
-        try:
-            urgency = Urgency.BACKFILL if batch.claim.may_wait else Urgency.FRESH
-            batch.call = self._model.embed_batch(texts, urgency, probe=probe)
-        except EngineClosedError:
-            batch.call, batch.outcome = None, EmbedOutcome()
-            return
-        batch.call.add_done_callback(lambda _: self._notify())
-
-    def _is_ready(self, batch: _Batch) -> bool:
-        call = batch.call
-        return call is None or call.done() or self._clock.monotonic() >= self._call_ends(call)
-
-    def _call_ends(self, call: Reply) -> float:
-        """When a call is abandoned at the earliest; while it waits for its turn, no time passes."""
-        began_at = self._clock.monotonic() if call.began_at is None else call.began_at
-        return began_at + self._around.config.embed_timeout_seconds
-
-    def _advance(self, batch: _Batch) -> None:
-        """Hands the embed stage what its call came to."""
-        call = batch.call
-        if call is None:
-            return
-        if call.cancelled():
-            # The model was taken out of service: what was not embedded goes back.
-            batch.call, batch.outcome = None, EmbedOutcome()
-        elif not call.done():
-            self._model.pool.abandon(call)
-            seconds = self._around.config.embed_timeout_seconds
-            timed_out = EmbedTimeoutError(
-                f"the embedder did not return within {seconds:g} s", stuck=self._model.pool.stuck
-            )
-            self._step(batch, lambda: batch.steps.throw(timed_out))
-        elif (error := call.exception()) is not None:
-            self._step(batch, lambda: batch.steps.throw(error))
-        else:
-            self._step(batch, lambda: batch.steps.send(call.result()))
+    # --- probe ------------------------------------------------------------------------------------
 
     def _probe(self) -> bool:
         """Asks a paused embedder for the probe text; True where it is back."""
         model = self._model
-        steps = embed.probe()
-        batch = _Batch(Claim(0, 0, True, 0), verify.NOTHING, steps)
-        self._step(batch, lambda: next(steps), probe=True)
+        batch = Batch.of_probe(model, self._around.config, self._settling.notify)
         self._window.append(batch)
         while batch.outcome is None:
             self._wait()
             if self._must_stop():
                 self._give_back()
                 return False
-            if self._is_ready(batch):
-                self._advance(batch)
+            if batch.is_ready:
+                batch.advance()
         self._window.clear()
         outage = batch.outcome.outage
         if outage is None:
@@ -337,107 +289,21 @@ class Run:
 
     # --- settle -----------------------------------------------------------------------------------
 
-    def _apply(self, batch: _Batch, embedded: EmbedOutcome, *, claim_more: bool) -> None:
-        outcome = self._outcome(batch, embedded)
+    def _apply(self, batch: Batch, embedded: EmbedOutcome, *, claim_more: bool) -> None:
+        model = self._model
+        if model.profile.dimension is None:
+            learned = outcome.learned_dimension(embedded)
+            if learned is not None:
+                self._learn_dimension(learned)
+        came_to = outcome.of_batch(batch.claim, batch.verified, embedded, model.profile.dimension)
         if embedded.outage is not None:
             self.tally.unavailable_ticks += 1
-            self._model.pause(embedded.outage)
+            model.pause(embedded.outage)
             self._around.progress.bump()
         elif claim_more and self._wants_more():
-            self._settle_and_claim(outcome)
+            self._claiming.append(self._settling.begin_and_claim(came_to, self._claim()))
             return
-        self._applying.append((self._call(self._settle(outcome), outcome.claim.count), outcome))
-
-    def _settle(self, outcome: BatchOutcome) -> Operation[Tally]:
-        """What a claim came to, as an operation of the writer."""
-        config = self._around.config
-        policy = apply.RetryPolicy(config.max_attempts, config.retry_wait_seconds)
-        now_ms = self._now_ms()
-
-        def operation(tx: Transaction) -> Tally:
-            tally = apply.apply_if_claimed(tx, outcome, policy, now_ms)
-            tx.on_commit(lambda: self._committed(tally))
-            return tally
-
-        return operation
-
-    def _committed(self, tally: Tally) -> None:
-        """On the writer's thread, so that its last transaction has the final figures."""
-        self._around.counters.add_tally(tally)
-        self._around.progress.bump()
-
-    def _settle_and_claim(self, outcome: BatchOutcome) -> None:
-        """Settles one batch and claims another in one transaction: half the commits of a drain."""
-        settle, claim_next = self._settle(outcome), self._claim()
-        settled: Future[Tally] = Future()
-        claimed: Future[Claim] = Future()
-
-        def answer(reply: Future[tuple[Tally, Claim]]) -> None:
-            error = reply.exception()
-            if error is not None:
-                settled.set_exception(error)
-                claimed.set_exception(error)
-            else:
-                tally, following = reply.result()
-                settled.set_result(tally)
-                claimed.set_result(following)
-            self._notify()
-
-        self._submit(
-            lambda tx: (settle(tx), claim_next(tx)), outcome.claim.count
-        ).add_done_callback(answer)
-        # Not before it is submitted: a future that nobody answers would be waited for.
-        self._applying.append((settled, outcome))
-        self._claiming.append(claimed)
-
-    def _applied(self, reply: Future[Tally], outcome: BatchOutcome) -> Tally:
-        try:
-            return reply.result()
-        except FathomError:
-            self._around.stranded.append(BatchOutcome(outcome.claim))
-            raise
-
-    def _outcome(self, batch: _Batch, embedded: EmbedOutcome) -> BatchOutcome:
-        """What becomes of each row of a claim."""
-        model, verified = self._model, batch.verified
-        outcome = BatchOutcome(
-            batch.claim,
-            discarded=[*verified.discarded],
-            kinds={row.kind for row in verified.rows},
-        )
-        if embedded.outage is not None:
-            outcome.error = embed.describe(embedded.outage)
-        bad: dict[tuple[int, int], tuple[FailureCause, str]] = {}
-        batches = {id(packed): packed for packed, _ in embedded.vectors.values()}.values()
-        for packed in batches:
-            for n, _, cause, detail in packed.bad:
-                bad[id(packed), n] = (cause, detail)
-        if model.profile.dimension is None:
-            # From a good row: what is wrong with a bad one may be its length, and this is for good.
-            good = (packed for packed, n in embedded.vectors.values() if (id(packed), n) not in bad)
-            if (first := next(good, None)) is not None:
-                self._learn_dimension(first.dimension)
-        dimension = model.profile.dimension
-        for packed in batches:
-            if dimension is not None and packed.dimension != dimension:
-                detail = f"{packed.dimension} numbers, the model has {dimension}"
-                bad.update(((id(packed), n), ("dimension", detail)) for n in range(packed.count))
-        for place, row in enumerate(verified.rows):
-            if place in embedded.errors:
-                outcome.charged.append(Charged(row, embedded.errors[place]))
-            elif place in embedded.suspects:
-                outcome.suspected.append(Charged(row, embedded.suspects[place]))
-            elif place in embedded.vectors:
-                packed, n = embedded.vectors[place]
-                if bad and (id(packed), n) in bad:
-                    outcome.failed.append(Failed(row, *bad[id(packed), n]))
-                else:
-                    outcome.stored.append(Stored(row, packed, n, verified.content_hashes[place]))
-        messages = [item.message for item in outcome.failed]
-        messages.extend(item.message for item in outcome.charged)
-        if outcome.error is None and messages:
-            outcome.error = messages[0]
-        return outcome
+        self._settling.begin(came_to)
 
     def _learn_dimension(self, dimension: int) -> None:
         profile_id = self._model.profile.profile_id
@@ -450,10 +316,7 @@ class Run:
                     vectors.create(tx.db, schema.kind, profile)
             return profile
 
-        self._model.profile = self._call(operation).result()
-
-    def _account(self, done: Tally) -> None:
-        self.tally.add(done)
+        self._model.profile = self._settling.call(operation).result()
 
     def _mark_fresh(self) -> None:
         """Kinds that have nothing left to wait for are fresh."""
@@ -464,60 +327,26 @@ class Run:
                 for schema in indexes.every(db)
             )
         if waiting:
-            self._call(lambda tx: indexes.complete(tx.db, profile_id)).result()
+            self._settling.call(lambda tx: indexes.complete(tx.db, profile_id)).result()
 
     def _give_back(self) -> None:
         """Sends what is still claimed when a run ends early back to pending, and counts it."""
         for batch in self._window:
-            if batch.call is not None:
-                self._model.pool.abandon(batch.call)
+            batch.abandon()
         claims = [batch.claim for batch in self._window]
         claims.extend(reply.result() for reply in self._claiming if reply.exception() is None)
-        settling = [*self._applying]
         self._window.clear()
-        self._applying.clear()
         self._claiming.clear()
-        for claimed in claims:
-            if not claimed.count:
-                continue
-            outcome = BatchOutcome(claimed)
-            try:
-                settling.append((self._call(self._settle(outcome)), outcome))
-            except EngineClosedError:
-                # The writer's last transaction reverts everything that is inflight.
-                self.tally.reverted += claimed.count
-            except FathomError:
-                self._around.stranded.append(outcome)
-        for reply, outcome in settling:
-            try:
-                self._account(self._applied(reply, outcome))
-            except FathomError as error:
-                logger.warning("claimed rows could not be settled yet: %s", error)
+        self._settling.give_back(claims)
 
     # --- waiting ----------------------------------------------------------------------------------
-
-    def _submit(self, operation: Operation[T], weight: int = 1) -> Future[T]:
-        return self._around.writer.submit(
-            operation,
-            timeout_seconds=self._around.config.write_timeout_seconds,
-            weight=weight,
-        )
-
-    def _call(self, operation: Operation[T], weight: int = 1) -> Future[T]:
-        reply = self._submit(operation, weight)
-        reply.add_done_callback(lambda _: self._notify())
-        return reply
-
-    def _notify(self) -> None:
-        with self._around.changed:
-            self._around.changed.notify_all()
 
     def _wait(self, *, may_claim: bool = False) -> None:
         def something() -> bool:
             return (
                 self._must_stop()
-                or any(self._is_ready(batch) for batch in self._window)
-                or (bool(self._applying) and self._applying[0][0].done())
+                or any(batch.is_ready for batch in self._window)
+                or self._settling.is_ready
                 or (bool(self._claiming) and self._claiming[0].done())
                 or (may_claim and (self._wants_more() or self._reason_to_stop() is not None))
             )
@@ -525,7 +354,7 @@ class Run:
         with self._around.changed:
             now = self._clock.monotonic()
             ends = [now + POLL_SECONDS]
-            ends.extend(self._call_ends(batch.call) for batch in self._window if batch.call)
+            ends.extend(end for batch in self._window if (end := batch.ends_at) is not None)
             if may_claim and self._deadline is not None:
                 ends.append(self._deadline)
             self._around.changed.wait_for(something, max(0.0, min(ends) - now))

@@ -23,6 +23,7 @@ from fathomdb.errors import (
     NotAFathomFileError,
     ReadOnlyError,
 )
+from fathomdb.pipeline import recover
 from fathomdb.store import kinds, schema, status, work
 from fathomdb.store.connection import (
     Connection,
@@ -114,8 +115,15 @@ class Runtime:
 
     def _take_over(self, tx: Transaction) -> None:
         """What a process that died left inflight is pending again; the file says who owns it."""
-        work.recover(tx.db, tx.fence())
         started_ms = int(self.config.clock.now() * 1000)
+        recovered = recover.recover(tx, self.config.max_attempts, started_ms)
+        if recovered.failed:
+            self.counters.add_tally(recovered)
+            logger.warning(
+                "%s: a text was failed, because the process died each time that it was embedded; "
+                "admin.failed_work() names it",
+                self.path,
+            )
         status.write(
             tx.db,
             {

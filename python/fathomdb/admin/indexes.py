@@ -15,7 +15,7 @@ from fathomdb.errors import (
 )
 from fathomdb.pipeline.prepare import check_name
 from fathomdb.search.searcher import check_kinds
-from fathomdb.store import fts, indexes, kinds, profiles, work
+from fathomdb.store import fts, indexes, kinds, profiles, queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,12 +119,12 @@ def status(runtime: Runtime, kind: str) -> VecIndexStatus:
             enabled = schema is not None and schema.enabled
             return VecIndexStatus(kind, enabled, "stale", 0, 0, 0, 0, None, None, None, None)
         profile = profiles.get(db, schema.profile_id)
-        backlog = work.backlogs(db).get((kind, schema.profile_id), work.Backlog())
+        backlog = queue.backlogs(db).get((kind, schema.profile_id), queue.Backlog())
     return status_of(runtime, schema, str(profile), backlog)
 
 
 def status_of(
-    runtime: Runtime, schema: indexes.IndexSchema, profile: str | None, backlog: work.Backlog
+    runtime: Runtime, schema: indexes.IndexSchema, profile: str | None, backlog: queue.Backlog
 ) -> VecIndexStatus:
     """A schema and its backlog as a status."""
     oldest, done = backlog.oldest_pending_at_ms, schema.last_completed_at_ms

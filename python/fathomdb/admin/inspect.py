@@ -21,9 +21,9 @@ from fathomdb.store import (
     inspection,
     nodes,
     profiles,
+    queue,
     status,
     vectors,
-    work,
 )
 
 if TYPE_CHECKING:
@@ -273,7 +273,7 @@ def _chunks(
     profile_id = schema.profile_id if schema is not None and schema.enabled else None
     owed = {
         item.chunk_key: item
-        for item in work.of_chunks(db, chunk_keys)
+        for item in queue.of_chunks(db, chunk_keys)
         if item.profile_id == profile_id
     }
     made_of = _vectors(db, node.kind, rows)
@@ -293,7 +293,7 @@ def _chunks(
     )
 
 
-def _work(row: work.ChunkWork | None, now_ms: int) -> WorkReport | None:
+def _work(row: queue.ChunkWork | None, now_ms: int) -> WorkReport | None:
     if row is None:
         return None
     return WorkReport(

@@ -11,7 +11,7 @@ from fathomdb.config import LONGEST_SECONDS, check_seconds
 from fathomdb.errors import EmbedderNotConfiguredError, InvalidInputError, ReadOnlyError
 from fathomdb.records import DrainProgress, DrainReport, TickReport, WaitReport
 from fathomdb.search.searcher import check_kinds
-from fathomdb.store import profiles, work
+from fathomdb.store import profiles, queue, work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from fathomdb.actors.projector import VectorProjectionActor
     from fathomdb.actors.runtime import Runtime
     from fathomdb.store.profiles import Profile
+    from fathomdb.store.queue import FailedRow
     from fathomdb.store.transaction import Transaction
-    from fathomdb.store.work import FailedRow
 
 
 def drain(
@@ -86,7 +86,7 @@ def failed_work(runtime: Runtime, kind: str | None) -> tuple[FailedRow, ...]:
     with runtime.snapshot() as db:
         if kind is not None:
             check_kinds(db, [kind])
-        return tuple(work.failed(db, kind))
+        return tuple(queue.failed(db, kind))
 
 
 def requeue_failed(runtime: Runtime, kind: str | None, cause: str | None) -> int:
@@ -114,7 +114,7 @@ def wait(runtime: Runtime, chunk_ids: Sequence[str], timeout: float) -> WaitRepo
         with runtime.snapshot() as db:
             active = profiles.active(db)
             projected, pending, failed = (
-                work.progress(db, chunk_ids, active.profile_id)
+                queue.progress(db, chunk_ids, active.profile_id)
                 if active is not None
                 else (0, len(chunk_ids), 0)
             )

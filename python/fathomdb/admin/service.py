@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from fathomdb.admin.status import Status
     from fathomdb.admin.trace import SourceTrace
     from fathomdb.records import DrainProgress, DrainReport, TickReport
-    from fathomdb.store.work import FailedRow
+    from fathomdb.store.queue import FailedRow
 
 
 class AdminService:

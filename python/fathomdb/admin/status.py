@@ -16,8 +16,8 @@ from fathomdb.store import (
     lock,
     nodes,
     profiles,
+    queue,
     status,
-    work,
 )
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def read(runtime: Runtime) -> Status:
     with runtime.snapshot() as db:
         said = status.read(db)
         active = profiles.active(db)
-        backlogs = work.backlogs(db)
+        backlogs = queue.backlogs(db)
         schemas = {schema.kind: schema for schema in indexes.every(db)}
         found = []
         for kind in kinds.every(db):
@@ -97,7 +97,7 @@ def read(runtime: Runtime) -> Status:
                     runtime,
                     schema,
                     None if profile is None else str(profile),
-                    backlogs.get((kind, schema.profile_id or 0), work.Backlog()),
+                    backlogs.get((kind, schema.profile_id or 0), queue.Backlog()),
                 )
             found.append(
                 KindStatus(

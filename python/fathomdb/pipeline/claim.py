@@ -41,7 +41,12 @@ class Claim:
     incremental: bool
     count: int
     may_wait: bool = False
+    held_back: bool = False
+    """There is work, but not beside what is inflight: look again when that is settled."""
 
+
+ALONE_AFTER = 2
+"""Attempts after which a row is claimed alone."""
 
 Lanes = tuple[bool, ...]
 """The lanes that are looked at, in order: True is incremental, False backfill."""
@@ -57,15 +62,22 @@ def claim(
 
     So a tick never makes fresh work wait for more than one slice of old. Rows that were tried
     before are claimed apart from the others and in ever smaller batches, so that whoever hangs or
-    dies of one of them is soon known to do so of that one alone.
+    dies of one of them is soon known to do so of that one alone. Of those with which a process died
+    the last such batch, a single row, is the only one inflight: at the next open it is known for
+    certain which one was being embedded.
     """
+    inflight = work.inflight(tx.db)
+    if len(inflight) == 1 and _must_be_alone(inflight[0].attempts - 1, died=inflight[0].died):
+        return Claim(0, profile_id, True, 0, held_back=True)
     for incremental in lanes:
         # A look first: an idle queue must not cost a fence, and with it a write, every poll.
-        attempts = work.first_due_attempts(
-            tx.db, profile_id, incremental=incremental, now_ms=now_ms
-        )
-        if attempts is None:
+        due = work.first_due(tx.db, profile_id, incremental=incremental, now_ms=now_ms)
+        if due is None:
             continue
+        attempts = due.attempts
+        if inflight and _must_be_alone(attempts, died=due.died):
+            # Nothing else either, or what must be alone would wait for ever.
+            return Claim(0, profile_id, incremental, 0, held_back=True)
         fence = tx.fence()
         count = work.claim(
             tx.db,
@@ -85,4 +97,9 @@ def claim(
 
 def _smaller(size: int, attempts: int) -> int:
     """Items in a claim of rows that were tried so often already: alone from the third time."""
-    return (size, max(1, size // 8), 1)[min(attempts, 2)]
+    return (size, max(1, size // 8), 1)[min(attempts, ALONE_AFTER)]
+
+
+def _must_be_alone(attempts: int, *, died: bool) -> bool:
+    """Whether a row that was tried so often already is claimed with nothing else inflight."""
+    return died and attempts >= ALONE_AFTER

@@ -1,7 +1,8 @@
 """Stage 4, embed: texts to vectors, and who is to blame when an embedder goes wrong.
 
 An outage is never charged to rows. Any other exception splits the batch until the culprits stand
-alone. Where nothing passes, a fixed probe text decides which of the two it was.
+alone. An outage may look like any other exception and begin at any call, so a culprit is blamed
+only once a later call has passed; where none does, a fixed probe text decides which of the two it was.
 """
 
 from __future__ import annotations
@@ -11,13 +12,10 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
 from fathomdb._native import PackedVectors
-from fathomdb.errors import EmbedderUnavailableError
+from fathomdb.pipeline.outage import is_outage
 
 PROBE_TEXT = "The quick brown fox jumps over the lazy dog."
 """What every model of text can embed; never a row, so that no row decides about an outage."""
-
-OUTAGES = (EmbedderUnavailableError, ConnectionError, TimeoutError)
-"""What means that the embedder, not a text, is to blame."""
 
 CHARS_PER_TOKEN = 4
 """What a token is estimated to hold, where an embedder declares how many it likes in one call."""
@@ -65,37 +63,48 @@ def embed(
     shared = list(places.values())
     outcome = EmbedOutcome()
     distinct = [texts[group[0]] for group in shared]
-    probed = False
+    # Who stood alone when it failed, and no call has passed since: was it the text, or an outage?
+    doubtful: dict[int, str] = {}
+    doubts, most_doubts = 0, 1
     stack = _calls(distinct, call_tokens)[::-1]
     while stack:
         start, stop = stack.pop()
         try:
             packed = yield distinct[start:stop]
-        except OUTAGES as error:
-            outcome.outage = error
-            return outcome
         except Exception as error:
-            stuck = isinstance(error, EmbedTimeoutError) and error.stuck
-            if stop - start > 1 and not stuck:
+            if is_outage(error):
+                outcome.outage = error
+                return outcome
+            alone = stop - start == 1
+            blamed = dict.fromkeys(itertools.chain(*shared[start:stop]), describe(error))
+            if isinstance(error, EmbedTimeoutError) and error.stuck:
+                (outcome.errors if alone else outcome.suspects).update(blamed)
+                outcome.outage = error
+                return outcome
+            if not alone:
                 middle = (start + stop) // 2
                 stack += [(middle, stop), (start, middle)]
                 continue
-            blamed = outcome.errors if stop - start == 1 else outcome.suspects
-            for place in itertools.chain.from_iterable(shared[start:stop]):
-                blamed[place] = describe(error)
-            if stuck:
-                outcome.outage = error
+            doubtful |= blamed
+            doubts += 1
+            if doubts < most_doubts:
+                continue
+            # Of ever more at once: where every text is bad, the probe is not asked for each.
+            most_doubts *= 2
+            outcome.outage = yield from _probe()
+            if outcome.outage is not None:
                 return outcome
-            if not outcome.vectors and not probed:
-                probed = True
-                outcome.outage = yield from _probe()
-                if outcome.outage is not None:
-                    outcome.errors.clear()
-                    return outcome
         else:
+            most_doubts = max(most_doubts, 2)
             for n in range(start, stop):
                 for place in shared[n]:
                     outcome.vectors[place] = (packed, n - start)
+        outcome.errors |= doubtful
+        doubtful, doubts = {}, 0
+    if doubtful:
+        outcome.outage = yield from _probe()
+        if outcome.outage is None:
+            outcome.errors |= doubtful
     return outcome
 
 
@@ -129,6 +138,10 @@ def probe() -> EmbedSteps:
 
 def describe(error: BaseException) -> str:
     """An exception in one line, as it is kept with a row."""
-    said = " ".join(str(error).split())
+    try:
+        said = " ".join(str(error).split())
+    except Exception:
+        said = ""  # an error that cannot say what it is about still has a type
     text = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    text = text.encode("utf-8", "replace").decode()  # a lone surrogate could not be stored
     return text if len(text) <= 500 else text[:497] + "..."

@@ -6,18 +6,23 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from fathomdb.pipeline.embed import describe
 from fathomdb.records import TickReport
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from collections.abc import Set as AbstractSet
 
     from fathomdb._native import PackedVectors
     from fathomdb.pipeline.claim import Claim
+    from fathomdb.pipeline.embed import EmbedOutcome
+    from fathomdb.pipeline.verify import Verified
     from fathomdb.store.work import ClaimedRow
 
 DiscardReason = Literal["no_live_chunk", "hash_changed", "not_wanted", "superseded"]
-FailureCause = Literal["embedder_error", "dimension", "not_finite", "zero", "not_numeric"]
+FailureCause = Literal[
+    "embedder_error", "dimension", "not_finite", "zero", "not_numeric", "process_died"
+]
 
 
 class Stored(NamedTuple):
@@ -73,6 +78,10 @@ class BatchOutcome:
     """The kinds of the rows: which ``error`` is noted for."""
     error: str | None = None
 
+    def without_vectors(self) -> BatchOutcome:
+        """What is to be kept of a claim whose vectors could not be stored: who failed, and how."""
+        return replace(self, stored=[])
+
     def without_superseded(self, work_ids: AbstractSet[int]) -> BatchOutcome:
         """The outcome of the rows that are still claimed."""
         return replace(
@@ -83,6 +92,70 @@ class BatchOutcome:
             suspected=[item for item in self.suspected if item.row.work_id in work_ids],
             failed=[item for item in self.failed if item.row.work_id in work_ids],
         )
+
+
+def learned_dimension(embedded: EmbedOutcome) -> int | None:
+    """The dimension that an embedder turns out to have; None where its rows do not tell.
+
+    It is for good, so it is what more than half of the good rows have: what is wrong with a bad row
+    may be its length, and one text that makes a model answer at another length is one of many.
+    """
+    bad = _bad_rows(embedded)
+    found = Counter(
+        packed.dimension for packed, n in embedded.vectors.values() if (id(packed), n) not in bad
+    )
+    dimension, rows = max(found.items(), key=lambda item: item[1], default=(None, 0))
+    return dimension if 2 * rows > found.total() else None
+
+
+def of_batch(
+    claim: Claim, verified: Verified, embedded: EmbedOutcome, dimension: int | None
+) -> BatchOutcome:
+    """What becomes of each row of a claim."""
+    outcome = BatchOutcome(
+        claim,
+        discarded=[*verified.discarded],
+        kinds={row.kind for row in verified.rows},
+    )
+    bad = _bad_rows(embedded)
+    for packed in _packed(embedded):
+        if dimension is not None and packed.dimension != dimension:
+            detail = f"{packed.dimension} numbers, the model has {dimension}"
+            bad.update(((id(packed), n), ("dimension", detail)) for n in range(packed.count))
+    for place, row in enumerate(verified.rows):
+        if place in embedded.errors:
+            outcome.charged.append(Charged(row, embedded.errors[place]))
+        elif place in embedded.suspects:
+            outcome.suspected.append(Charged(row, embedded.suspects[place]))
+        elif place in embedded.vectors:
+            packed, n = embedded.vectors[place]
+            if bad and (id(packed), n) in bad:
+                outcome.failed.append(Failed(row, *bad[id(packed), n]))
+            elif dimension is None:
+                said = f"{packed.dimension} numbers, and as many rows of the batch have others"
+                outcome.charged.append(Charged(row, said))
+            else:
+                outcome.stored.append(Stored(row, packed, n, verified.content_hashes[place]))
+    messages = [item.message for item in outcome.failed]
+    messages.extend(item.message for item in outcome.charged)
+    if embedded.outage is not None:
+        outcome.error = describe(embedded.outage)
+    elif messages:
+        outcome.error = messages[0]
+    return outcome
+
+
+def _packed(embedded: EmbedOutcome) -> Iterable[PackedVectors]:
+    return {id(packed): packed for packed, _ in embedded.vectors.values()}.values()
+
+
+def _bad_rows(embedded: EmbedOutcome) -> dict[tuple[int, int], tuple[FailureCause, str]]:
+    """Cause and detail of the bad rows of each packed batch, by its id and their place in it."""
+    return {
+        (id(packed), n): (cause, detail)
+        for packed in _packed(embedded)
+        for n, _, cause, detail in packed.bad
+    }
 
 
 @dataclass(slots=True)

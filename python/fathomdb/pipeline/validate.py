@@ -20,13 +20,20 @@ def validate(array: Any, count: int, profile: Profile) -> PackedVectors:
 
     Raises:
         EmbedderContractError: Not vectors at all, or not one for each text: then none of them can
-            be bound to a text; or more dimensions than can be stored.
+            be bound to a text; or more dimensions than can be stored; or several, where the model
+            has none yet.
     """
     packed = _native.pack_vectors(array, profile.dimension, normalize=profile.normalizes)
     if packed.dimension > MAX_DIMENSION:
         raise EmbedderContractError(
             f"{profile.model_identity} returned vectors of {packed.dimension} dimensions, and a "
             f"vector can have {MAX_DIMENSION} at most; use a model, or a cut of it, that has fewer"
+        )
+    if profile.dimension is None and any(cause == "dimension" for _, _, cause, _ in packed.bad):
+        # The first row is as likely to be the wrong one as any other; alone each shows itself.
+        raise EmbedderContractError(
+            f"{profile.model_identity} returned vectors of several dimensions in one batch, and "
+            "does not declare which is its own; declare it in the identity"
         )
     if packed.count != count:
         raise EmbedderContractError(

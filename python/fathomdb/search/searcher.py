@@ -13,7 +13,7 @@ from fathomdb.records import Freshness
 from fathomdb.search import filters, hybrid, text, vector
 from fathomdb.search.hybrid import FUSIONS, Fused, Fusion
 from fathomdb.search.result import Arm, Degraded, Hit, SearchResult
-from fathomdb.store import chunks, indexes, kinds, status, work
+from fathomdb.store import chunks, indexes, kinds, queue, status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -219,7 +219,7 @@ def _look(db: Connection, request: SearchRequest, query: QueryVector) -> _Seen:
     pending = failed = 0
     exact = True
     if profile_id is not None:
-        pending, failed, exact = work.waiting_within(db, profile_id, request.where.condition)
+        pending, failed, exact = queue.waiting_within(db, profile_id, request.where.condition)
     freshness = Freshness(status.cursor(db), pending, failed, exact)
     searched = tuple(schema.kind for schema in enabled if schema.profile_id == profile_id)
     if request.mode == "text":

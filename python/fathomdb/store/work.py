@@ -1,24 +1,22 @@
 """``vector_projection_work``, the durable queue: states pending, inflight, failed.
 
+What changes a row, and what a claim reads. Looking at the queue is ``queue``'s.
+
 Every change of a row takes a new fence; settling requires work_id, fence and state inflight, so a
 late or repeated result changes nothing. ``docs/explanation/architecture.md`` draws the states.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from fathomdb.config import BACKFILL_PRIORITY
 from fathomdb.store import keys
-from fathomdb.store.connection import only_row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable
 
     import apsw
-
-    from fathomdb.store.conditions import Condition
 
 
 class ClaimedRow(NamedTuple):
@@ -175,16 +173,33 @@ def has_due(db: apsw.Connection, profile_id: int, *, incremental: bool, now_ms: 
     )
 
 
-def first_due_attempts(
+class Due(NamedTuple):
+    """The row that a lane's next claim begins with: how often it was tried, and how that ended."""
+
+    attempts: int
+    died: bool
+
+
+def first_due(
     db: apsw.Connection, profile_id: int, *, incremental: bool, now_ms: int
-) -> int | None:
-    """How often the row that a lane's next claim begins with was tried; None where none is due."""
-    row: tuple[int] | None = db.execute(
-        "SELECT attempts FROM vector_projection_work WHERE state = 'pending' AND profile_id = ? "
-        "AND lane = ? AND due_at_ms <= ? ORDER BY due_at_ms, work_id LIMIT 1",
-        (profile_id, int(incremental), now_ms),
+) -> Due | None:
+    """What a lane's next claim begins with; None where nothing is due."""
+    row: tuple[int, int | None] | None = db.execute(
+        "SELECT attempts, last_error = ?4 FROM vector_projection_work WHERE state = 'pending' "
+        "AND profile_id = ?1 AND lane = ?2 AND due_at_ms <= ?3 ORDER BY due_at_ms, work_id LIMIT 1",
+        (profile_id, int(incremental), now_ms, PROCESS_DIED),
     ).fetchone()
-    return None if row is None else row[0]
+    return None if row is None else Due(row[0], bool(row[1]))
+
+
+def inflight(db: apsw.Connection) -> list[Due]:
+    """Of the rows that are inflight the first two: none, one that is alone, or more than one."""
+    rows = db.execute(
+        "SELECT attempts, last_error = ? FROM vector_projection_work WHERE state = 'inflight' "
+        "LIMIT 2",
+        (PROCESS_DIED,),
+    )
+    return [Due(attempts, bool(died)) for attempts, died in rows]
 
 
 # --- settle: every statement is guarded by fence and state ----------------------------------------
@@ -274,13 +289,36 @@ def repend_if_claimed(
 # --- recovery and close ---------------------------------------------------------------------------
 
 
-def recover(db: apsw.Connection, new_fence: int) -> int:
-    """Sends what a dead process left inflight back to pending, attempts kept; returns the rows."""
+PROCESS_DIED = "the process died while this text was claimed"
+"""The last error of rows that were found inflight at open. Their claims ask for it (``Due.died``):
+of all rows that are tried again, only these must be embedded with nothing else beside them."""
+
+
+def recover(db: apsw.Connection, new_fence: int, now_ms: int) -> int:
+    """Sends what a dead process left inflight back to pending, attempts kept; returns the rows.
+
+    Due now, behind what waits: whatever killed the process must not do so first of all again.
+    """
     db.execute(
-        "UPDATE vector_projection_work SET state = 'pending', fence = ? WHERE state = 'inflight'",
-        (new_fence,),
+        "UPDATE vector_projection_work SET state = 'pending', fence = ?, due_at_ms = ?, "
+        "last_error = ? WHERE state = 'inflight'",
+        (new_fence, now_ms, PROCESS_DIED),
     )
     return db.changes()
+
+
+def fail_if_died_alone(db: apsw.Connection, attempts: int, new_fence: int) -> str | None:
+    """Fails the row that is the only one inflight, if its claim before this one ended so as well.
+
+    Only with as many attempts at least. Returns its kind, or None where no row was failed.
+    """
+    row: tuple[str] | None = db.execute(
+        "UPDATE vector_projection_work SET state = 'failed', fence = ?1, cause = 'process_died' "
+        "WHERE state = 'inflight' AND attempts >= ?2 AND last_error = ?3 AND 1 = "
+        "(SELECT count(*) FROM vector_projection_work WHERE state = 'inflight') RETURNING kind",
+        (new_fence, attempts, PROCESS_DIED),
+    ).fetchone()
+    return None if row is None else row[0]
 
 
 def revert_all(db: apsw.Connection, new_fence: int) -> int:
@@ -293,90 +331,7 @@ def revert_all(db: apsw.Connection, new_fence: int) -> int:
     return db.changes()
 
 
-# --- cancelling -----------------------------------------------------------------------------------
-
-
-def delete_chunks(db: apsw.Connection, chunk_keys: Iterable[int]) -> None:
-    """Ends all work of these chunks."""
-    db.execute(
-        "DELETE FROM vector_projection_work WHERE chunk_key IN (SELECT value FROM carray(?))",
-        (keys.ints(chunk_keys),),
-    )
-
-
-def delete_kind(db: apsw.Connection, kind: str, profile_id: int) -> None:
-    """Ends all work of a kind under a profile."""
-    db.execute(
-        "DELETE FROM vector_projection_work WHERE kind = ? AND profile_id = ?", (kind, profile_id)
-    )
-
-
-# --- looking --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """What waits for one kind under one profile, in rows."""
-
-    pending_incremental: int = 0
-    pending_backfill: int = 0
-    inflight: int = 0
-    failed: int = 0
-    oldest_pending_at_ms: int | None = None
-
-    @property
-    def unsettled(self) -> int:
-        """Rows that are neither failed nor done."""
-        return self.pending_incremental + self.pending_backfill + self.inflight
-
-
-def backlogs(db: apsw.Connection) -> dict[tuple[str, int], Backlog]:
-    """The backlog by (kind, profile_id); reads the whole queue."""
-    rows = db.execute(
-        "SELECT kind, profile_id, count(*) FILTER (WHERE state = 'pending' AND lane = 1), "
-        "count(*) FILTER (WHERE state = 'pending' AND lane = 0), "
-        "count(*) FILTER (WHERE state = 'inflight'), count(*) FILTER (WHERE state = 'failed'), "
-        "min(enqueued_at_ms) FILTER (WHERE state = 'pending') "
-        "FROM vector_projection_work GROUP BY kind, profile_id"
-    )
-    return {(row[0], row[1]): Backlog(*row[2:]) for row in rows}
-
-
-def unsettled(db: apsw.Connection, profile_id: int) -> int:
-    """Rows of a profile that are neither failed nor done."""
-    return int(
-        db.execute(
-            "SELECT (SELECT count(*) FROM vector_projection_work WHERE state = 'pending' "
-            "AND profile_id = ?1) + (SELECT count(*) FROM vector_projection_work "
-            "WHERE state = 'inflight' AND profile_id = ?1)",
-            (profile_id,),
-        ).get
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class FailedRow:
-    """A failed row; ``cause`` is one word, ``message`` the last error's own."""
-
-    node_id: str
-    chunk_id: str
-    kind: str
-    cause: str
-    message: str
-    attempts: int
-    enqueued_at_ms: int
-
-
-def failed(db: apsw.Connection, kind: str | None) -> Iterator[FailedRow]:
-    """Failed rows, of one kind where given, oldest first."""
-    rows = db.execute(
-        "SELECT n.logical_id, c.chunk_id, w.kind, w.cause, w.last_error, w.attempts, "
-        "w.enqueued_at_ms FROM vector_projection_work AS w JOIN chunks AS c USING (chunk_key) "
-        "JOIN nodes AS n USING (node_key) WHERE w.state = 'failed' AND (?1 IS NULL OR w.kind = ?1) "
-        "ORDER BY w.work_id",
-        (kind,),
-    )
-    return (FailedRow(*row) for row in rows)
+# --- requeuing and cancelling ---------------------------------------------------------------------
 
 
 def requeue_failed(
@@ -392,71 +347,16 @@ def requeue_failed(
     return db.changes()
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkWork:
-    """The queue's row for one chunk and profile."""
-
-    chunk_key: int
-    profile_id: int
-    state: str
-    priority: int
-    attempts: int
-    due_at_ms: int
-    cause: str | None
-    last_error: str | None
-
-
-def of_chunks(db: apsw.Connection, chunk_keys: Iterable[int]) -> list[ChunkWork]:
-    """The queue's rows for these chunks."""
-    rows = db.execute(
-        "SELECT chunk_key, profile_id, state, priority, attempts, due_at_ms, cause, last_error "
-        "FROM vector_projection_work WHERE chunk_key IN (SELECT value FROM carray(?))",
+def delete_chunks(db: apsw.Connection, chunk_keys: Iterable[int]) -> None:
+    """Ends all work of these chunks."""
+    db.execute(
+        "DELETE FROM vector_projection_work WHERE chunk_key IN (SELECT value FROM carray(?))",
         (keys.ints(chunk_keys),),
     )
-    return [ChunkWork(*row) for row in rows]
 
 
-def progress(
-    db: apsw.Connection, chunk_ids: Sequence[str], profile_id: int
-) -> tuple[int, int, int]:
-    """(projected, unsettled, failed) of these chunk ids under a profile; what is gone is none."""
-    row = only_row(
-        db.execute(
-            "SELECT count(*) FILTER (WHERE l.chunk_key IS NOT NULL AND w.work_id IS NULL), "
-            "count(*) FILTER (WHERE w.state <> 'failed'), count(*) FILTER (WHERE w.state = 'failed') "
-            "FROM carray(?1) AS k JOIN chunks AS c ON c.chunk_id = k.value "
-            "LEFT JOIN vector_projection_work AS w "
-            "ON w.chunk_key = c.chunk_key AND w.profile_id = ?2 "
-            "LEFT JOIN vector_ledger AS l ON l.chunk_key = c.chunk_key AND l.profile_id = ?2",
-            (keys.texts(chunk_ids), profile_id),
-        )
+def delete_kind(db: apsw.Connection, kind: str, profile_id: int) -> None:
+    """Ends all work of a kind under a profile."""
+    db.execute(
+        "DELETE FROM vector_projection_work WHERE kind = ? AND profile_id = ?", (kind, profile_id)
     )
-    return int(row[0]), int(row[1]), int(row[2])
-
-
-COUNTED_WORK = 10_000
-"""Waiting rows that a search looks at to say how many match its filter; more are not counted."""
-
-
-def waiting_within(
-    db: apsw.Connection, profile_id: int, condition: Condition
-) -> tuple[int, int, bool]:
-    """(pending, failed, exact) rows of a profile whose node ``n`` meets a condition.
-
-    Looks at the first COUNTED_WORK rows of each, so that a long queue does not slow a search.
-    """
-    counts = []
-    exact = True
-    for states in ("state = 'pending'", "state = 'inflight'", "state = 'failed'"):
-        row = only_row(
-            db.execute(
-                "SELECT count(*) FILTER (WHERE matches), count(*) FROM (SELECT ("
-                f"{condition.sql}) AS matches FROM (SELECT chunk_key FROM vector_projection_work WHERE "
-                f"{states} AND profile_id = ? LIMIT {COUNTED_WORK + 1}) AS w "
-                "JOIN chunks AS c USING (chunk_key) JOIN nodes AS n USING (node_key))",
-                (*condition.parameters, profile_id),
-            )
-        )
-        counts.append(int(row[0]))
-        exact = exact and int(row[1]) <= COUNTED_WORK
-    return counts[0] + counts[1], counts[2], exact

@@ -16,7 +16,7 @@ from fathomdb import (
     Node,
     NonFiniteVectorError,
 )
-from fathomdb.store import chunks, nodes, status, work
+from fathomdb.store import chunks, nodes, queue, status
 
 GOOD = Node("Doc", "good", "a good node beside the bad one", {"n": 1})
 
@@ -31,7 +31,7 @@ def content(db):
             [*db.nodes()],
             {
                 kind: (waiting.pending_incremental, waiting.failed)
-                for kind, waiting in work.backlogs(reader).items()
+                for kind, waiting in queue.backlogs(reader).items()
             },
             nodes.superseded(reader, "live"),
             len(db.text_search("good live text", limit=100)),

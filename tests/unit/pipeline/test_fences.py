@@ -105,7 +105,7 @@ def test_nothing_of_an_old_outcome_settles_rows_that_another_claim_holds(db, cla
 
 
 def test_an_outcome_of_rows_that_a_reopen_recovered_writes_nothing(db, claimed):
-    inside.in_writer(db, lambda tx: work.recover(tx.db, tx.fence()))
+    inside.in_writer(db, lambda tx: work.recover(tx.db, tx.fence(), NOW_MS))
 
     assert _apply(db, claimed).discard_reasons == {"superseded": 3}
 

@@ -1,0 +1,137 @@
+"""A claim on its way through the embedder: one call at a time, each abandoned when it is too long."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fathomdb.actors.embed_pool import Urgency
+from fathomdb.errors import EngineClosedError
+from fathomdb.pipeline import embed, verify
+from fathomdb.pipeline.claim import Claim
+from fathomdb.pipeline.embed import EmbedOutcome, EmbedTimeoutError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fathomdb.actors.embed_pool import Reply
+    from fathomdb.actors.model import Model
+    from fathomdb.config import EngineConfig
+    from fathomdb.pipeline.embed import EmbedSteps
+    from fathomdb.pipeline.verify import Verified
+
+
+class Batch:
+    """Runs the embed stage of one claim on the model's pool; used by the projector's thread alone.
+
+    ``outcome`` is None until the stage has ended; ``call`` is what it waits for until then.
+
+    Args:
+        model: The model to embed with.
+        config: How long a call may take, and the clock.
+        notify: Called, from any thread, when a call was answered.
+        claim: The claimed rows.
+        verified: What of them is to be embedded.
+        steps: The embed stage.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        config: EngineConfig,
+        notify: Callable[[], None],
+        claim: Claim,
+        verified: Verified,
+        steps: EmbedSteps,
+        *,
+        probe: bool = False,
+    ) -> None:
+        self.claim = claim
+        self.verified = verified
+        self.call: Reply | None = None
+        self.outcome: EmbedOutcome | None = None
+        self._model = model
+        self._timeout_seconds = config.embed_timeout_seconds
+        self._clock = config.clock
+        self._notify = notify
+        self._steps = steps
+        self._probe = probe
+        self._step(lambda: next(steps))
+
+    @classmethod
+    def of_rows(
+        cls,
+        model: Model,
+        config: EngineConfig,
+        notify: Callable[[], None],
+        claim: Claim,
+        verified: Verified,
+    ) -> Batch:
+        """Begins to embed what is still wanted of a claim."""
+        steps = embed.embed(verified.texts, verified.content_hashes, model.call_tokens)
+        return cls(model, config, notify, claim, verified, steps)
+
+    @classmethod
+    def of_probe(cls, model: Model, config: EngineConfig, notify: Callable[[], None]) -> Batch:
+        """Begins to embed the probe text, also in an outage."""
+        nothing = Claim(0, 0, True, 0)
+        return cls(model, config, notify, nothing, verify.NOTHING, embed.probe(), probe=True)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether ``advance`` has something to do."""
+        call = self.call
+        return call is None or call.done() or self._clock.monotonic() >= self._ends_at(call)
+
+    @property
+    def ends_at(self) -> float | None:
+        """When its call is abandoned at the earliest, in monotonic seconds; None without a call."""
+        return None if self.call is None else self._ends_at(self.call)
+
+    def _ends_at(self, call: Reply) -> float:
+        # While a call waits for its turn, no time passes.
+        began_at = self._clock.monotonic() if call.began_at is None else call.began_at
+        return began_at + self._timeout_seconds
+
+    def advance(self) -> None:
+        """Hands the embed stage what its call came to."""
+        call, steps = self.call, self._steps
+        if call is None:
+            return
+        if call.cancelled():
+            # The model was taken out of service: what was not embedded goes back.
+            self.call, self.outcome = None, EmbedOutcome()
+        elif not call.done():
+            self._model.pool.abandon(call)
+            timed_out = EmbedTimeoutError(
+                f"the embedder did not return within {self._timeout_seconds:g} s",
+                stuck=self._model.pool.stuck,
+            )
+            self._step(lambda: steps.throw(timed_out))
+        elif (error := call.exception()) is not None:
+            self._step(lambda: steps.throw(error))
+        else:
+            self._step(lambda: steps.send(call.result()))
+
+    def withdraw(self) -> bool:
+        """Takes its call back where it has not begun; False where it has."""
+        return self.call is not None and self._model.pool.withdraw(self.call)
+
+    def abandon(self) -> None:
+        """Gives up on its call."""
+        if self.call is not None:
+            self._model.pool.abandon(self.call)
+
+    def _step(self, go: Callable[[], Any]) -> None:
+        """Runs the embed stage to its next call, and makes that call."""
+        try:
+            texts = go()
+        except StopIteration as stop:
+            self.call, self.outcome = None, stop.value
+            return
+        try:
+            urgency = Urgency.BACKFILL if self.claim.may_wait else Urgency.FRESH
+            self.call = self._model.embed_batch(texts, urgency, probe=self._probe)
+        except EngineClosedError:
+            self.call, self.outcome = None, EmbedOutcome()
+            return
+        self.call.add_done_callback(lambda _: self._notify())
