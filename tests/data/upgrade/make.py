@@ -101,7 +101,8 @@ def answers(db: fathomdb.Engine) -> dict[str, Any]:
         "cursor": db.admin.status().cursor,
         "digests": {kind: db.admin.projection_digest(kind) for kind in ("Document", "Note")},
         "by_words": {
-            query: sorted(hit.chunk_id for hit in db.text_search(query)) for query in QUERIES
+            query: sorted(hit.chunk_id for hit in db.text_search(query, limit=100))
+            for query in QUERIES
         },
         "nearest": {query: db.semantic_search(query)[0].chunk_id for query in QUERIES},
         "failed": [(row.chunk_id, row.cause) for row in db.admin.failed_work()],
