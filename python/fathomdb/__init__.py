@@ -13,6 +13,7 @@ from fathomdb.admin.indexes import ConfigureVecOutcome, RebuildReport, VecIndexS
 from fathomdb.admin.inspect import ChunkReport, NodeReport, VectorReport, WorkReport
 from fathomdb.admin.integrity import IntegrityReport
 from fathomdb.admin.ranks import FilterReport, QueryReport
+from fathomdb.admin.repair import Remaining, Repaired, RepairReport
 from fathomdb.admin.status import KindStatus, Status
 from fathomdb.admin.trace import SourceTrace, TracedVersion
 from fathomdb.config import (
@@ -115,6 +116,9 @@ __all__ = [
     "QueryReport",
     "ReadOnlyError",
     "RebuildReport",
+    "Remaining",
+    "RepairReport",
+    "Repaired",
     "SchemaVersionError",
     "SearchResult",
     "SourceTrace",

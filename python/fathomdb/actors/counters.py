@@ -30,7 +30,12 @@ class Counters:
 
     def __init__(self, stored: dict[str, int | float | str | None]) -> None:
         self._lock = threading.Lock()
-        known = {name: stored[name] for name in _Totals.__slots__ if stored.get(name) is not None}
+        # What is no number cannot be added to; an audit says so, and it begins anew.
+        known = {
+            name: value
+            for name in _Totals.__slots__
+            if isinstance(value := stored.get(name), (int, float))
+        }
         self._totals = _Totals(**known)  # type: ignore[arg-type]
 
     def add_tally(self, tally: Tally) -> None:

@@ -70,6 +70,7 @@ class VectorProjectionActor(Actor):
         self._model: Model | None = None
         self._jobs: deque[_Job] = deque()
         self._job: _Job | None = None
+        self._going = False
         self._closing = False
         self._not_before = 0.0
         self._status_due = 0.0
@@ -81,6 +82,14 @@ class VectorProjectionActor(Actor):
     def background(self) -> bool:
         """Whether it works unasked."""
         return self._background
+
+    @property
+    def has_claims(self) -> bool:
+        """Whether a run may have rows inflight; asked on the writer's thread, the answer is exact.
+
+        A run is going before its first claim and until its last one is settled.
+        """
+        return self._going or bool(self._around.stranded)
 
     def wake(self) -> None:
         """Work was enqueued."""
@@ -214,7 +223,7 @@ class VectorProjectionActor(Actor):
         )
         try:
             waiting = self._remaining(job.model)
-            stopped_by = run.go()
+            stopped_by = self._go(run)
             try:
                 remaining = self._remaining(job.model)
                 if job.deadline is None and stopped_by == "idle" and self._is_due(job.model):
@@ -227,6 +236,13 @@ class VectorProjectionActor(Actor):
             job.reply.set_exception(error)
         else:
             job.reply.set_result((run.tally, stopped_by, remaining))
+
+    def _go(self, run: Run) -> StoppedBy:
+        self._going = True
+        try:
+            return run.go()
+        finally:
+            self._going = False
 
     def _remaining(self, model: Model) -> int:
         with self._around.readers.snapshot() as db:
@@ -253,7 +269,7 @@ class VectorProjectionActor(Actor):
             one_tick=False,
         )
         try:
-            run.go()
+            self._go(run)
         except EngineClosedError:
             return
         except Exception:

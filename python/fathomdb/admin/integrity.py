@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fathomdb.store import audit
+from fathomdb.store import audit, audit_text
 from fathomdb.store.connection import open_checker, translating
+from fathomdb.store.findings import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -40,8 +42,23 @@ class IntegrityReport:
     seconds: float
 
 
+LATER_THAN_ANY_WAIT_SECONDS = 86_400.0
+"""A day beyond the longest wait of a row: clocks differ, and the owner's waits may be longer."""
+MORE_THAN_ANY_ATTEMPTS = 1_000
+"""Attempts beyond ``max_attempts``: it may have been greater, and a killed process gives none back."""
+
+
 def check(runtime: Runtime, progress: Callable[[int, int], None] | None) -> IntegrityReport:
     """Looks at every row, in one snapshot, so that what is written meanwhile is no finding."""
+    return look(runtime, progress, lambda _: None)
+
+
+def look(
+    runtime: Runtime,
+    progress: Callable[[int, int], None] | None,
+    hear: Callable[[Finding], None],
+) -> IntegrityReport:
+    """A check, which has ``hear`` hear of every finding as it is found, however many there are."""
     began = runtime.config.clock.monotonic()
     found: Counter[str] = Counter()
     kept: list[Finding] = []
@@ -51,9 +68,10 @@ def check(runtime: Runtime, progress: Callable[[int, int], None] | None) -> Inte
         found[finding.code] += 1
         if found[finding.code] <= FINDINGS_PER_CODE:
             kept.append(finding)
+        hear(finding)
 
     with runtime.snapshot() as db:
-        counts = audit.count(db)
+        counts = audit.count_readable(db)
         total, done = counts["chunks"] + counts["vectors"], 0
 
         def advance(rows: int) -> None:
@@ -72,8 +90,9 @@ def check(runtime: Runtime, progress: Callable[[int, int], None] | None) -> Inte
             found_by_sqlite = _sqlite(runtime)
         for finding in found_by_sqlite:
             note(finding)
-        for finding in audit.run(db, advance):
+        for finding in audit.run(db, limits(runtime), advance):
             note(finding)
+        has_inflight = audit.has_inflight(db)
     # FTS5 compares only on a connection that may write, and says yes or no of the whole index.
     if runtime.read_only:
         skipped.append(
@@ -87,6 +106,9 @@ def check(runtime: Runtime, progress: Callable[[int, int], None] | None) -> Inte
         )
     elif (finding_of_words := _compare_words(runtime)) is not None:
         note(finding_of_words)
+    if has_inflight and not runtime.read_only:
+        for finding in _stuck(runtime):
+            note(finding)
     return IntegrityReport(
         ok=not found,
         findings=tuple(kept),
@@ -95,6 +117,35 @@ def check(runtime: Runtime, progress: Callable[[int, int], None] | None) -> Inte
         skipped=tuple(skipped),
         seconds=runtime.config.clock.monotonic() - began,
     )
+
+
+def limits(runtime: Runtime) -> Limits:
+    """What a row can be at most, by this engine's clock and numbers."""
+    config = runtime.config
+    # Beyond 2**40 the shift would make numbers that no clock has.
+    doubled = 2.0 ** min(config.max_attempts, 40)
+    longest = config.retry_wait_seconds * doubled + LATER_THAN_ANY_WAIT_SECONDS
+    now_ms = runtime.now_ms()
+    return Limits(
+        now_ms,
+        min(now_ms + int(1000 * longest), (1 << 62)),
+        config.max_attempts + MORE_THAN_ANY_ATTEMPTS,
+    )
+
+
+def _stuck(runtime: Runtime) -> list[Finding]:
+    """What is inflight though nothing of this engine, which owns the file, has claimed anything.
+
+    Asked on the writer: a claim that is made after this one was there to be seen before.
+    """
+    projector = runtime.projector
+
+    def operation(tx: Transaction) -> list[Finding]:
+        if projector is None or projector.has_claims:
+            return []
+        return [*itertools.islice(audit.inflight(tx.db), FINDINGS_PER_CODE)]
+
+    return runtime.write(operation, timeout_seconds=TEXT_CHECK_SECONDS)
 
 
 def _sqlite(runtime: Runtime) -> Iterator[Finding]:
@@ -113,7 +164,7 @@ def _compare_words(runtime: Runtime) -> Finding | None:
         # What other requests of this commit wrote is indexed at its end; here it must be now.
         tx.fts.flush()
         try:
-            return audit.text_index(tx.db)
+            return audit_text.words(tx.db)
         except Exception as error:
             # Raised here, it would undo the rows that were just indexed for those requests.
             return error

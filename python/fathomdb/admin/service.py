@@ -12,6 +12,7 @@ from fathomdb.admin import (
     inspect,
     integrity,
     projection,
+    repair,
     status,
     trace,
 )
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from fathomdb.admin.indexes import ConfigureVecOutcome, RebuildReport, VecIndexStatus
     from fathomdb.admin.inspect import NodeReport
     from fathomdb.admin.integrity import IntegrityReport
+    from fathomdb.admin.repair import RepairReport
     from fathomdb.admin.status import Status
     from fathomdb.admin.trace import SourceTrace
     from fathomdb.records import DrainProgress, DrainReport, TickReport
@@ -151,6 +153,21 @@ class AdminService:
         called with (rows checked, rows in all) after each page. Damage is reported, not raised.
         """
         return integrity.check(self._runtime, progress)
+
+    def repair(self, progress: Callable[[int, int], None] | None = None) -> RepairReport:
+        """Puts right what ``check_integrity`` finds, and says of each finding what was done.
+
+        Records and the text of their chunks are the truth and are never changed; hashes, work,
+        vectors and the full-text index follow from them and are made again where they are wrong.
+        Vectors are owed at backfill priority: drain, or leave it to the background. It works in
+        short transactions beside everything else, and looks at each row again before it changes it,
+        so that no write is undone; a vector table that is damaged as a whole is one transaction.
+        ``progress`` is called as by ``check_integrity``, for each time that the file is gone through.
+
+        Raises:
+            ReadOnlyError: The engine was opened with ``read_only=True``.
+        """
+        return repair.run(self._runtime, progress)
 
     def projection_digest(self, kind: str) -> str:
         """SHA-256, lowercase hex, over a kind's vectors and the texts they were made from.

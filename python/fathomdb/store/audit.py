@@ -14,56 +14,93 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from fathomdb import _native
-from fathomdb.errors import InvalidInputError
-from fathomdb.store import audit_vectors, fts, vectors
-from fathomdb.store.connection import only_row, quote
-from fathomdb.store.findings import Finding, Rule, of_chunk
+from fathomdb.errors import CorruptDatabaseError, InvalidInputError
+from fathomdb.store import audit_rules, audit_structure, audit_text, audit_vectors, fts, vectors
+from fathomdb.store.audit_rules import RULES
+from fathomdb.store.connection import quote
+from fathomdb.store.findings import Finding, of_chunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from fathomdb.store.findings import Limits
     from fathomdb.store.profiles import Profile
 
 PAGE_ROWS = 4096
-"""Texts that are hashed in one call: enough for all cores, a few megabytes of memory."""
+"""Texts that are hashed in one call at most: enough for all cores."""
+PAGE_CHARS = 8 << 20
+"""Characters of these texts at most, so that a check takes tens of megabytes whatever is stored; a
+longer text is a page of its own."""
 
 # Damage shows as any of these: a page that is no page, a shadow table that is gone, text that is
 # not UTF-8. A full disk, an interrupt or a closed file is not damage and is not caught.
-_DAMAGE = (apsw.CorruptError, apsw.SQLError, apsw.IOError, apsw.NotADBError, UnicodeDecodeError)
+_DAMAGE = (
+    apsw.CorruptError,
+    apsw.SQLError,
+    apsw.IOError,
+    apsw.NotADBError,
+    CorruptDatabaseError,
+    UnicodeDecodeError,
+)
 
 
-def run(db: apsw.Connection, progress: Callable[[int], None]) -> Iterator[Finding]:
+def run(db: apsw.Connection, limits: Limits, progress: Callable[[int], None]) -> Iterator[Finding]:
     """Everything that is wrong in the snapshot; ``progress`` hears of each page of rows.
 
-    What cannot be read is a finding itself, and the rest is looked at all the same.
+    What cannot be read is a finding itself, and the rest is looked at all the same. What rows stand
+    on comes first.
     """
-    for rule in RULES:
-        yield from _reading(rule.table, rule.apply(db))
-    yield from _reading(fts.MAIN, _text_rows(db))
-    yield from _reading("chunks", _hashes(db, progress))
+    without = [*_reading("engine_state", audit_structure.engine_state(db))]
+    if without:
+        yield from without
+        return  # every other rule compares with that row
+    yield from _reading("sqlite_master", audit_structure.objects(db))
+    yield from _reading("vector_embedding_profiles", audit_structure.identities(db))
     tables: list[tuple[str, Profile]] = []
-    yield from _reading("vector_index_schemas", audit_vectors.tables(db, tables))
+    yield from _reading("vector_index_schemas", audit_structure.vector_tables(db, tables))
+    yield from _reading(fts.MAIN, audit_text.settings(db))
+    yield from _reading("engine_state", audit_text.rebuilding(db))
+    for rule in RULES:
+        # A statement without parameters is not given any: APSW would count them.
+        named = limits.named() if ":" in rule.sql else ()
+        yield from _reading(rule.table, rule.apply(db, named))
+    yield from _reading(fts.MAIN, audit_text.rows(db))
+    yield from _reading("chunks", _hashes(db, progress))
     for kind, profile in tables:
         table = vectors.table_name(kind, profile.profile_id)
         yield from _reading(table, audit_vectors.ledger(db, kind, profile.profile_id))
         yield from _reading(table, audit_vectors.values(db, table, profile, progress))
 
 
+_COUNTED = {
+    "nodes": "nodes WHERE superseded_cursor IS NULL",
+    "superseded": "nodes WHERE superseded_cursor IS NOT NULL",
+    "chunks": "chunks",
+    "text_rows": quote(fts.MAIN + "_docsize"),
+    "vectors": "vector_ledger",
+    "work": "vector_projection_work WHERE state <> 'failed'",
+    "failed_work": "vector_projection_work WHERE state = 'failed'",
+}
+
+
 def count(db: apsw.Connection) -> dict[str, int]:
     """Rows by what they are, as the snapshot has them."""
-    row = only_row(
-        db.execute(
-            "SELECT (SELECT count(*) FROM nodes WHERE superseded_cursor IS NULL), "
-            "(SELECT count(*) FROM nodes WHERE superseded_cursor IS NOT NULL), "
-            "(SELECT count(*) FROM chunks), "
-            f"(SELECT count(*) FROM {quote(fts.MAIN + '_docsize')}), "
-            "(SELECT count(*) FROM vector_ledger), "
-            "(SELECT count(*) FROM vector_projection_work WHERE state <> 'failed'), "
-            "(SELECT count(*) FROM vector_projection_work WHERE state = 'failed')"
-        )
-    )
-    names = ("nodes", "superseded", "chunks", "text_rows", "vectors", "work", "failed_work")
-    return dict(zip(names, row, strict=True))
+    return {name: _count(db, rows) for name, rows in _COUNTED.items()}
+
+
+def count_readable(db: apsw.Connection) -> dict[str, int]:
+    """The same for a file that may be damaged: 0 where rows cannot be counted."""
+    counts = {}
+    for name, rows in _COUNTED.items():
+        try:
+            counts[name] = _count(db, rows)
+        except _DAMAGE:
+            counts[name] = 0  # what is damaged there is a finding of ``run``
+    return counts
+
+
+def _count(db: apsw.Connection, rows: str) -> int:
+    return int(db.execute(f"SELECT count(*) FROM {rows}").get)
 
 
 def _reading(table: str, findings: Iterable[Finding]) -> Iterator[Finding]:
@@ -93,8 +130,9 @@ def _sqlite(db: apsw.Connection) -> Iterator[Finding]:
     # FTS5 checks with what this connection last read of its index, which may be older than the
     # snapshot (seen in 3.54: corruption where there is none). Opening a cursor makes it look again;
     # that it looks at the same commit as the check, the caller's transaction sees to.
-    for index in (fts.MAIN, *([fts.NEXT] if fts.rebuild_target(db) is not None else [])):
-        db.execute(f"SELECT rowid FROM {quote(index)} LIMIT 1").fetchall()
+    for index in (fts.MAIN, fts.NEXT):
+        if fts.exists(db, index):
+            db.execute(f"SELECT rowid FROM {quote(index)} LIMIT 1").fetchall()
     # The full check, not the quick one: it compares every index with its table.
     for (said,) in db.execute("PRAGMA integrity_check"):
         if said != "ok":
@@ -103,203 +141,75 @@ def _sqlite(db: apsw.Connection) -> Iterator[Finding]:
         yield Finding(
             "foreign_key",
             table,
-            f"row {key} of {table} refers to a row of {parent} that is gone",
+            f"{'a row' if key is None else f'row {key}'} of {table} refers to a row of {parent} "
+            "that is gone",
             key,
         )
 
 
-# --- rules that are one statement -----------------------------------------------------------------
+# --- the queue ------------------------------------------------------------------------------------
 
 
-_OF_WORK = (
-    "FROM vector_projection_work AS w JOIN chunks AS c USING (chunk_key) "
-    "JOIN nodes AS n USING (node_key) "
-)
-_OF_LEDGER = (
-    "FROM vector_ledger AS l JOIN chunks AS c USING (chunk_key) JOIN nodes AS n USING (node_key) "
-)
-
-RULES: tuple[Rule, ...] = (
-    Rule(
-        "node_cursor",
-        "nodes",
-        "a version of node {node} has the commits {detail}, which cannot be",
-        "SELECT node_key, NULL, logical_id, "
-        "written_cursor || ' to ' || coalesce(superseded_cursor, 'now') FROM nodes "
-        "WHERE max(written_cursor, coalesce(superseded_cursor, 0)) > "
-        "(SELECT cursor FROM engine_state) OR superseded_cursor < written_cursor",
-    ),
-    Rule(
-        "chunk_without_live_node",
-        "chunks",
-        "chunk {chunk} belongs to a version of node {node} that ended at commit {detail}",
-        "SELECT c.chunk_key, c.chunk_id, n.logical_id, n.superseded_cursor "
-        "FROM nodes AS n JOIN chunks AS c USING (node_key) WHERE n.superseded_cursor IS NOT NULL",
-    ),
-    Rule(
-        "chunk_order",
-        "chunks",
-        "the chunks of node {node} are not numbered from 0 without a gap ({detail})",
-        "SELECT n.node_key, NULL, n.logical_id, found.detail FROM (SELECT node_key, count(*) || "
-        "' chunks, the last is ' || max(ordinal) AS detail FROM chunks GROUP BY node_key "
-        "HAVING max(ordinal) <> count(*) - 1 OR count(DISTINCT ordinal) <> count(*)) AS found "
-        "JOIN nodes AS n USING (node_key)",
-    ),
-    Rule(
-        "chunk_offsets",
-        "chunks",
-        "chunk {chunk} says that it is bytes {detail} of its node's text, which it is not",
-        "SELECT p.chunk_key, p.chunk_id, n.logical_id, "
-        "coalesce(p.byte_start, 'none') || ' to ' || coalesce(p.byte_end, 'none') "
-        "FROM (SELECT chunk_key, chunk_id, node_key, byte_start, byte_end, octet_length(text) "
-        "AS size, lag(byte_end, 1, 0) OVER (PARTITION BY node_key ORDER BY ordinal) AS begins "
-        "FROM chunks) AS p JOIN nodes AS n USING (node_key) WHERE CASE n.split WHEN 1 "
-        "THEN p.byte_start IS NOT p.begins OR p.byte_end IS NOT p.byte_start + p.size "
-        "ELSE p.byte_start IS NOT NULL OR p.byte_end IS NOT NULL END",
-    ),
-    Rule(
-        "index_profile",
-        "vector_index_schemas",
-        "the vector index of kind {detail} is enabled under a profile that is not active",
-        "SELECT NULL, NULL, NULL, s.kind FROM vector_index_schemas AS s "
-        "LEFT JOIN vector_embedding_profiles AS p USING (profile_id) "
-        "WHERE s.enabled = 1 AND p.state IS NOT 'active'",
-    ),
-    Rule(
-        "vector_not_owed",
-        "vector_projection_work",
-        "chunk {chunk} has neither a vector nor work, and its kind {detail} is indexed",
-        "SELECT c.chunk_key, c.chunk_id, n.logical_id, n.kind FROM vector_index_schemas AS s "
-        "JOIN nodes AS n ON n.kind = s.kind AND n.superseded_cursor IS NULL "
-        "JOIN chunks AS c USING (node_key) WHERE s.enabled = 1 AND s.profile_id IS NOT NULL "
-        "AND NOT EXISTS (SELECT 1 FROM vector_ledger AS l WHERE l.chunk_key = c.chunk_key "
-        "AND l.profile_id = s.profile_id) AND NOT EXISTS (SELECT 1 FROM vector_projection_work "
-        "AS w WHERE w.chunk_key = c.chunk_key AND w.profile_id = s.profile_id)",
-    ),
-    Rule(
-        "work_hash",
-        "vector_projection_work",
-        "the work of chunk {chunk} asks for another text than the chunk has",
-        f"SELECT w.work_id, c.chunk_id, n.logical_id, NULL {_OF_WORK}"
-        "WHERE w.canonical_hash <> c.canonical_hash",
-    ),
-    Rule(
-        "work_kind",
-        "vector_projection_work",
-        "the work of chunk {chunk} is of kind {detail}, its node is not",
-        f"SELECT w.work_id, c.chunk_id, n.logical_id, w.kind {_OF_WORK}WHERE w.kind <> n.kind",
-    ),
-    Rule(
-        "work_not_wanted",
-        "vector_projection_work",
-        "chunk {chunk} has work under profile {detail}, and its kind is not indexed under it",
-        f"SELECT w.work_id, c.chunk_id, n.logical_id, w.profile_id {_OF_WORK}"
-        "WHERE NOT EXISTS (SELECT 1 FROM vector_index_schemas AS s WHERE s.kind = n.kind "
-        "AND s.enabled = 1 AND s.profile_id = w.profile_id)",
-    ),
-    Rule(
-        "work_fence",
-        "vector_projection_work",
-        "the work of chunk {chunk} has the fence {detail}, which was never given out",
-        f"SELECT w.work_id, c.chunk_id, n.logical_id, w.fence {_OF_WORK}"
-        "WHERE w.fence > (SELECT fence FROM engine_state)",
-    ),
-    Rule(
-        # A process that was killed leaves its id behind, and the next open takes its rows over;
-        # one that closed in order leaves neither.
-        "work_stuck",
-        "vector_projection_work",
-        "the work of chunk {chunk} is inflight and no process has the file open for writing",
-        f"SELECT w.work_id, c.chunk_id, n.logical_id, NULL {_OF_WORK}WHERE w.state = 'inflight' "
-        "AND NOT EXISTS (SELECT 1 FROM engine_status WHERE name = 'pid' AND value IS NOT NULL)",
-    ),
-    Rule(
-        "ledger_hash",
-        "vector_ledger",
-        "the vector of chunk {chunk} under profile {detail} was made from another text",
-        f"SELECT l.chunk_key, c.chunk_id, n.logical_id, l.profile_id {_OF_LEDGER}"
-        "WHERE l.canonical_hash <> c.canonical_hash",
-    ),
-    Rule(
-        "ledger_not_wanted",
-        "vector_ledger",
-        "chunk {chunk} has a vector under profile {detail}, and its kind is not indexed under it",
-        f"SELECT l.chunk_key, c.chunk_id, n.logical_id, l.profile_id {_OF_LEDGER}"
-        "WHERE NOT EXISTS (SELECT 1 FROM vector_index_schemas AS s WHERE s.kind = n.kind "
-        "AND s.enabled = 1 AND s.profile_id = l.profile_id)",
-    ),
-)
+def has_inflight(db: apsw.Connection) -> bool:
+    """Whether anything is claimed, by whomever."""
+    try:
+        return next(inflight(db), None) is not None
+    except _DAMAGE:
+        return False  # what is damaged there is a finding of ``run``
 
 
-# --- full text ------------------------------------------------------------------------------------
-
-
-def _text_rows(db: apsw.Connection) -> Iterator[Finding]:
-    yield from _text_rows_of(db, fts.MAIN, None)
-    target = fts.rebuild_target(db)
-    if target is not None:
-        yield from _text_rows_of(db, fts.NEXT, target[1])
-
-
-def _text_rows_of(db: apsw.Connection, index: str, upto: int | None) -> Iterator[Finding]:
-    """Chunks without a row in an index, and rows without a chunk; ``upto`` of one half built."""
-    rows = quote(index + "_docsize")
-    last = (1 << 63) - 1 if upto is None else upto
-    yield from Rule(
-        "text_row_missing",
-        index,
-        "chunk {chunk} is not in the full-text index",
-        "SELECT c.chunk_key, c.chunk_id, n.logical_id, NULL FROM chunks AS c "
-        "LEFT JOIN nodes AS n USING (node_key) WHERE c.chunk_key <= ? "
-        f"AND NOT EXISTS (SELECT 1 FROM {rows} AS d WHERE d.id = c.chunk_key)",
-    ).apply(db, (last,))
-    yield from Rule(
-        "text_row_orphaned",
-        index,
-        "the full-text index has a row {key} and there is no such chunk",
-        f"SELECT d.id, NULL, NULL, NULL FROM {rows} AS d WHERE d.id > ? "
-        "OR NOT EXISTS (SELECT 1 FROM chunks AS c WHERE c.chunk_key = d.id)",
-    ).apply(db, (last,))
-
-
-def text_index(db: apsw.Connection) -> Finding | None:
-    """What FTS5 finds when it compares every word with the chunks; needs the write connection."""
-    said = fts.integrity_check(db)
-    if said is None:
-        return None
-    return Finding(
-        "text_index", fts.MAIN, f"the full-text index does not have the words of the chunks: {said}"
-    )
+def inflight(db: apsw.Connection) -> Iterator[Finding]:
+    """All that is claimed, as stuck: whoever asks knows that nobody works on it."""
+    return audit_rules.INFLIGHT.apply(db)
 
 
 # --- hashes ---------------------------------------------------------------------------------------
 
 
 def _hashes(db: apsw.Connection, progress: Callable[[int], None]) -> Iterator[Finding]:
-    after = -(1 << 63)
-    while True:
-        page = (after, PAGE_ROWS)
-        rows: Any
+    after: int | None = -(1 << 63)
+    while after is not None:
+        rows, damaged = _page(db, after)
         try:
-            rows = db.execute(
-                "SELECT chunk_key, chunk_id, text, canonical_hash FROM chunks "
-                "WHERE chunk_key > ? ORDER BY chunk_key LIMIT ?",
-                page,
-            ).fetchall()
             wrong = [*_wrong_hashes(db, rows)] if rows else []
-        except (UnicodeDecodeError, InvalidInputError):
-            # One text that is no text must not hide the rest of its page.
-            rows = db.execute(
-                "SELECT chunk_key, chunk_id, CAST(text AS BLOB), canonical_hash FROM chunks "
-                "WHERE chunk_key > ? ORDER BY chunk_key LIMIT ?",
-                page,
-            ).fetchall()
+        except InvalidInputError:
             wrong = [finding for row in rows for finding in _one_by_one(db, row)]
         yield from wrong
         progress(len(rows))
-        if len(rows) < PAGE_ROWS:
-            return
-        after = rows[-1][0]
+        if rows:
+            after = rows[-1][0]
+        if damaged:
+            # One text that is no text must not hide those behind it.
+            row: Any = db.execute(
+                "SELECT chunk_key, chunk_id, CAST(text AS BLOB), canonical_hash FROM chunks "
+                "WHERE chunk_key > ? ORDER BY chunk_key LIMIT 1",
+                (after,),
+            ).fetchone()
+            yield from _one_by_one(db, row)
+            progress(1)
+            after = row[0]
+        elif not rows:
+            after = None
+
+
+def _page(db: apsw.Connection, after: int) -> tuple[list[Any], bool]:
+    """The next chunks, at most PAGE_ROWS and PAGE_CHARS; True where the next one is not text."""
+    found: list[Any] = []
+    chars = 0
+    rows = db.execute(
+        "SELECT chunk_key, chunk_id, text, canonical_hash FROM chunks "
+        "WHERE chunk_key > ? ORDER BY chunk_key LIMIT ?",
+        (after, PAGE_ROWS),
+    )
+    try:
+        for row in rows:
+            found.append(row)
+            chars += len(row[2])
+            if chars >= PAGE_CHARS:
+                break
+    except UnicodeDecodeError:
+        return found, True
+    return found, False
 
 
 def _wrong_hashes(db: apsw.Connection, rows: Sequence[Any]) -> Iterator[Finding]:
@@ -336,10 +246,11 @@ def _wrong_hashes(db: apsw.Connection, rows: Sequence[Any]) -> Iterator[Finding]
             )
 
 
-def _one_by_one(db: apsw.Connection, row: tuple[int, str, bytes, bytes]) -> list[Finding]:
+def _one_by_one(db: apsw.Connection, row: Sequence[Any]) -> list[Finding]:
     key, chunk_id, text, expected = row
     try:
-        return [*_wrong_hashes(db, [(key, chunk_id, text.decode(), expected)])]
+        decoded = text.decode() if isinstance(text, bytes) else text
+        return [*_wrong_hashes(db, [(key, chunk_id, decoded, expected)])]
     except (UnicodeDecodeError, InvalidInputError) as error:
         return [
             of_chunk(db, "chunk_text", "chunks", f"chunk {{chunk}} cannot be hashed: {error}", key)

@@ -1,4 +1,4 @@
-"""Audit of the vectors: tables, ledger, and every number of every vector, in sqlite-vec's blocks.
+"""Audit of the vectors: the ledger, and every number of every vector, in sqlite-vec's blocks.
 
 A part of ``store/audit.py``. It reads vec0's shadow tables, which sqlite-vec documents and keeps
 readable for older files: a vector by its key would cost thirty times as much.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fathomdb import _native
-from fathomdb.store import indexes, keys, profiles, vectors
+from fathomdb.store import keys, vectors
 from fathomdb.store.connection import quote
 from fathomdb.store.findings import Finding, Rule, of_chunk
 
@@ -24,39 +24,6 @@ if TYPE_CHECKING:
 
 NORM_TOLERANCE = 1e-3
 """How far a normalized vector may be from length 1: far above what rounding to f32 does."""
-
-
-def tables(db: apsw.Connection, found: list[tuple[str, Profile]]) -> Iterator[Finding]:
-    """Says which tables are missing, wrong or unknown; those that can be read go to ``found``."""
-    there: dict[str, str] = dict(
-        db.execute(
-            "SELECT name, sql FROM sqlite_master WHERE sql LIKE 'CREATE VIRTUAL%USING vec0%'"
-        )
-    )
-    for schema in indexes.every(db):
-        if not schema.enabled or schema.profile_id is None:
-            continue
-        kind, profile = schema.kind, profiles.get(db, schema.profile_id)
-        if profile.dimension is None:
-            continue  # there is no table before the first batch tells it
-        table = vectors.table_name(kind, profile.profile_id)
-        sql = there.pop(table, None)
-        if sql is None:
-            yield Finding(
-                "vector_table_missing", table, f"kind {kind} is indexed and has no {table}"
-            )
-            continue
-        metric = "l2" if profile.normalizes else "cosine"
-        if f"float[{profile.dimension}]" not in sql or f"distance_metric={metric}" not in sql:
-            yield Finding(
-                "vector_table_definition", table, f"{table} is not made for {profile}: {sql}"
-            )
-            continue
-        found.append((kind, profile))
-    for table in there:
-        yield Finding(
-            "vector_table_unknown", table, f"no indexed kind has the vector table {table}"
-        )
 
 
 def ledger(db: apsw.Connection, kind: str, profile_id: int) -> Iterator[Finding]:
@@ -156,27 +123,36 @@ def _bad_values(
     chunk_keys: NDArray[np.int64],
     rows: NDArray[np.float32],
 ) -> Iterator[Finding]:
+    said = {
+        "vector_values": "the vector of chunk {chunk} cannot be compared: ",
+        "vector_length": "the vector of chunk {chunk} ",
+    }
+    for n, (code, detail) in _faults(rows, profile).items():
+        yield of_chunk(db, code, table, said[code] + detail, int(chunk_keys[n]))
+
+
+def _faults(rows: NDArray[np.float32], profile: Profile) -> dict[int, tuple[str, str]]:
+    """(code, what is wrong) of the rows that cannot be a vector of the profile, by row."""
     import numpy as np
 
-    bad = set()
-    for n, _, _, detail in _native.pack_vectors(rows, profile.dimension).bad:
-        bad.add(n)
-        yield of_chunk(
-            db,
-            "vector_values",
-            table,
-            f"the vector of chunk {{chunk}} cannot be compared: {detail}",
-            int(chunk_keys[n]),
-        )
+    assert profile.dimension is not None
+    bad = {
+        n: ("vector_values", detail)
+        for n, _, _, detail in _native.pack_vectors(rows, profile.dimension).bad
+    }
     if profile.normalizes:
         lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
         for n in np.flatnonzero(~(np.abs(lengths - 1.0) <= NORM_TOLERANCE)).tolist():
-            if n not in bad:
-                yield of_chunk(
-                    db,
-                    "vector_length",
-                    table,
-                    f"the vector of chunk {{chunk}} has the length {lengths[n]:.4g}, and its "
-                    "profile's have length 1",
-                    int(chunk_keys[n]),
-                )
+            said = f"has the length {lengths[n]:.4g}, and its profile's have length 1"
+            bad.setdefault(n, ("vector_length", said))
+    return bad
+
+
+def is_sound(blob: bytes, profile: Profile) -> bool:
+    """Whether a stored blob can be a vector of the profile."""
+    import numpy as np
+
+    assert profile.dimension is not None
+    if len(blob) != 4 * profile.dimension:
+        return False
+    return not _faults(np.frombuffer(blob, "<f4").reshape(1, -1), profile)

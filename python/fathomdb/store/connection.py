@@ -98,9 +98,18 @@ def _cache(db: apsw.Connection, mib: int) -> None:
 
 
 def only_row(rows: Iterable[Any]) -> Any:
-    """The row of a statement that always has one."""
-    (row,) = rows
-    return row
+    """The row of a statement that always has one.
+
+    Raises:
+        CorruptDatabaseError: It has none, or several: a row that every file has is gone.
+    """
+    found = [*rows]
+    if len(found) != 1:
+        raise errors.CorruptDatabaseError(
+            f"a row that every file has is there {len(found)} times; restore a backup, or look at "
+            "admin.check_integrity() with read_only=True"
+        )
+    return found[0]
 
 
 def quote(identifier: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import apsw
 
 from fathomdb.errors import InvalidInputError
-from fathomdb.store import keys
+from fathomdb.store import keys, shadow
 from fathomdb.store.connection import only_row, quote
 
 if TYPE_CHECKING:
@@ -24,6 +24,13 @@ TOKENIZERS: tuple[Tokenizer, ...] = get_args(Tokenizer)
 DEFAULT_TOKENIZER: Tokenizer = "porter unicode61"
 MAIN = "chunks_fts"
 NEXT = "chunks_fts_next"
+SETTINGS = {
+    # Deleted words must leave the index at once, not at some later merge.
+    "secure-delete": 1,
+    # Measured: a sixth off the time of a write, the same for a search.
+    "pgsz": 8000,
+    "automerge": 16,
+}
 
 Rows = Sequence[tuple[int, str]]
 
@@ -44,23 +51,26 @@ def create(db: apsw.Connection, table: str, tokenizer: Tokenizer) -> None:
         f"CREATE VIRTUAL TABLE {quote(table)} USING fts5(text, content='live_chunk_text', "
         f"content_rowid='chunk_key', tokenize='{check_tokenizer(tokenizer)}')"
     )
-    options = {
-        # Deleted words must leave the index at once, not at some later merge.
-        "secure-delete": 1,
-        # Measured: a sixth off the time of a write, the same for a search.
-        "pgsz": 8000,
-        "automerge": 16,
-    }
-    for name, value in options.items():
+    configure(db, table)
+
+
+def configure(db: apsw.Connection, table: str) -> None:
+    """Gives an index its settings."""
+    for name, value in SETTINGS.items():
         db.execute(
             f"INSERT INTO {quote(table)} ({quote(table)}, rank) VALUES (?, ?)", (name, value)
         )
 
 
+def exists(db: apsw.Connection, table: str) -> bool:
+    """Whether an index of this name is there."""
+    return bool(db.execute("SELECT count(*) FROM sqlite_master WHERE name = ?", (table,)).get)
+
+
 def tokenizer(db: apsw.Connection) -> Tokenizer:
     """The tokenizer of the index that serves."""
-    sql = db.execute("SELECT sql FROM sqlite_master WHERE name = ?", (MAIN,)).get
-    return next(name for name in TOKENIZERS if f"tokenize='{name}'" in sql)
+    sql = db.execute("SELECT sql FROM sqlite_master WHERE name = ?", (MAIN,)).get or ""
+    return next((name for name in TOKENIZERS if f"tokenize='{name}'" in sql), DEFAULT_TOKENIZER)
 
 
 def _insert_chunks(db: apsw.Connection, table: str, chunk_keys: Iterable[int]) -> None:
@@ -102,14 +112,14 @@ def rebuild_page(db: apsw.Connection, chunk_keys: Sequence[int]) -> None:
 
 def rebuild_swap(db: apsw.Connection) -> None:
     """Has the second index, which is complete, take the place of the first."""
-    db.execute(f"DROP TABLE {quote(MAIN)}")
+    shadow.drop(db, MAIN, shadow.FTS5)
     db.execute(f"ALTER TABLE {quote(NEXT)} RENAME TO {quote(MAIN)}")
     db.execute("UPDATE engine_state SET fts_next_tokenizer = NULL, fts_next_upto = NULL")
 
 
 def rebuild_cancel(db: apsw.Connection) -> None:
     """Drops the second index."""
-    db.execute(f"DROP TABLE IF EXISTS {quote(NEXT)}")
+    shadow.drop(db, NEXT, shadow.FTS5)
     db.execute("UPDATE engine_state SET fts_next_tokenizer = NULL, fts_next_upto = NULL")
 
 
@@ -159,7 +169,7 @@ def integrity_check(db: apsw.Connection) -> str | None:
     """What FTS5 finds wrong with the index against its content, or None; needs the writer."""
     try:
         db.execute(f"INSERT INTO {MAIN} ({MAIN}, rank) VALUES ('integrity-check', 1)")
-    except apsw.CorruptError as error:
+    except (apsw.CorruptError, apsw.SQLError) as error:  # the second where a part of it is gone
         return str(error)
     return None
 

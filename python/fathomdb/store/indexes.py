@@ -66,6 +66,16 @@ def of_kinds(db: apsw.Connection, kinds: Iterable[str]) -> dict[str, IndexSchema
     }
 
 
+def of_table(db: apsw.Connection, table: str) -> tuple[str, int] | None:
+    """(kind, profile_id) of the enabled kind whose vectors are in a table, or None."""
+    for schema in every(db):
+        if schema.enabled and schema.profile_id is not None:
+            found = (schema.kind, schema.profile_id)
+            if vectors.table_name(*found) == table:
+                return found
+    return None
+
+
 def unindexed_kinds(db: apsw.Connection, condition: Condition) -> list[str]:
     """Kinds without a vector index that have chunks of live nodes ``n`` which meet a condition."""
     # The likelihood has a filter by ids go through the index of ids, not through a whole kind.

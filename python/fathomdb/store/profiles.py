@@ -61,6 +61,12 @@ def get(db: apsw.Connection, profile_id: int) -> Profile:
     return Profile(*row)
 
 
+def every(db: apsw.Connection) -> dict[int, Profile]:
+    """All profiles, by id."""
+    rows = db.execute(f"SELECT {_COLUMNS} FROM vector_embedding_profiles")
+    return {row[0]: Profile(*row) for row in rows}
+
+
 def activate(
     db: apsw.Connection, identity: EmbedderIdentity, plugin: str | None, now_ms: int
 ) -> Profile:

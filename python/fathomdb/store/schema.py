@@ -5,13 +5,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import apsw
 
 from fathomdb.errors import NotAFathomFileError, SchemaVersionError
 from fathomdb.store import fts
-
-if TYPE_CHECKING:
-    import apsw
 
 APPLICATION_ID = 0x46447079  # "FDpy"
 PAGE_BYTES = 8192
@@ -191,6 +188,26 @@ def check_current(version: int, path: str) -> None:
             f"{path} has schema version {version} and this FathomDB reads {SCHEMA_VERSION}; open it "
             "for writing once, which brings it forward"
         )
+
+
+def objects(db: apsw.Connection) -> dict[str, tuple[str, str]]:
+    """(type, statement) of all that was made in the file, by name; SQLite's own is left out."""
+    return {
+        name: (kind, sql)
+        for kind, name, sql in db.execute(
+            "SELECT type, name, sql FROM sqlite_master WHERE name NOT GLOB 'sqlite_*'"
+        )
+    }
+
+
+def expected_objects() -> dict[str, tuple[str, str]]:
+    """What a file of this schema has, whatever it holds: made anew in memory."""
+    db = apsw.Connection(":memory:")
+    try:
+        migrate(db, 0)
+        return objects(db)
+    finally:
+        db.close()
 
 
 def migrate(db: apsw.Connection, version: int) -> None:

@@ -11,6 +11,21 @@ if TYPE_CHECKING:
 
 Value = int | float | str | None
 
+COUNTERS = (
+    "claimed",
+    "applied",
+    "discarded",
+    "failed",
+    "reverted",
+    "reused",
+    "truncated",
+    "embed_calls",
+    "embed_seconds",
+    "outages",
+    "outage_seconds",
+)
+"""Names whose values are numbers since the file was made."""
+
 
 def write(db: apsw.Connection, values: Mapping[str, Value]) -> None:
     """Sets named values."""

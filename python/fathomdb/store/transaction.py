@@ -38,6 +38,7 @@ class Transaction:
         self.fts = fts.PendingRows(db)
         self._fence = self._stored_fence
         self._is_canonical = self._was_canonical = False
+        self._reached = 0
 
     # --- what requests use ------------------------------------------------------------------------
 
@@ -51,9 +52,18 @@ class Transaction:
         self._fence += 1
         return self._fence
 
+    def latest_fence(self) -> int:
+        """The last number that ``fence`` gave, here or in any transaction before."""
+        return self._fence
+
     def latest_cursor(self) -> int:
         """The last canonical commit, this one included once it is one."""
         return self._stored_cursor + int(self._is_canonical)
+
+    def reach(self, *, cursor: int = 0, fence: int = 0) -> None:
+        """Has the file come to a commit, or given a fence, at least: rows are there that say so."""
+        self._reached = max(self._reached, cursor)
+        self._fence = max(self._fence, fence)
 
     def on_commit(self, call: Callable[[], None]) -> None:
         """Has ``call`` run on the writer's thread once the commit has returned."""
@@ -87,10 +97,9 @@ class Transaction:
     def commit(self) -> list[Callable[[], None]]:
         """Makes everything durable and returns what to call now."""
         self.fts.flush()
-        if self._is_canonical or self._fence != self._stored_fence:
-            self.db.execute(
-                "UPDATE engine_state SET cursor = ?, fence = ?", (self.latest_cursor(), self._fence)
-            )
+        cursor = max(self.latest_cursor(), self._reached)
+        if (cursor, self._fence) != (self._stored_cursor, self._stored_fence):
+            self.db.execute("UPDATE engine_state SET cursor = ?, fence = ?", (cursor, self._fence))
         self.db.execute("COMMIT")
         return self._on_commit
 

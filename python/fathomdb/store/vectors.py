@@ -33,12 +33,32 @@ def table_name(kind: str, profile_id: int) -> str:
 
 def create(db: apsw.Connection, kind: str, profile: Profile) -> None:
     """Makes the table of a kind under a profile whose dimension is known, if it is not there."""
-    # L2 on unit vectors ranks as cosine does and is the cheaper of the two to scan.
-    metric = "l2" if profile.normalizes else "cosine"
     db.execute(
         f"CREATE VIRTUAL TABLE IF NOT EXISTS {quote(table_name(kind, profile.profile_id))} "
-        f"USING vec0(chunk_key INTEGER PRIMARY KEY, embedding float[{profile.dimension}] "
+        f"USING {_definition(profile)}"
+    )
+
+
+def _definition(profile: Profile) -> str:
+    # L2 on unit vectors ranks as cosine does and is the cheaper of the two to scan.
+    metric = "l2" if profile.normalizes else "cosine"
+    return (
+        f"vec0(chunk_key INTEGER PRIMARY KEY, embedding float[{profile.dimension}] "
         f"distance_metric={metric}, chunk_size={CHUNK_SIZE})"
+    )
+
+
+def is_made_for(sql: str, profile: Profile) -> bool:
+    """Whether a table that was made with this statement holds vectors of the profile."""
+    return sql.endswith(f"USING {_definition(profile)}")
+
+
+def tables(db: apsw.Connection) -> dict[str, str]:
+    """The vector tables that are there, whatever they are for, with the statement of each."""
+    return dict(
+        db.execute(
+            "SELECT name, sql FROM sqlite_master WHERE sql LIKE 'CREATE VIRTUAL%USING vec0%'"
+        )
     )
 
 
