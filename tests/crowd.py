@@ -273,7 +273,8 @@ def _read_until_told(path: str, seed: int, ids: Sequence[str]) -> None:
             for _ in range(30):
                 reader.look()
         if first:
-            print("looked", flush=True)
+            sys.stdout.write("looked\n")
+            sys.stdout.flush()
         first = False
 
 

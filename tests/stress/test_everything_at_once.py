@@ -14,7 +14,6 @@ from contextlib import suppress
 import pytest
 
 import crowd
-import fathomdb
 import inside
 from crowd import KINDS, MODELS
 from fathomdb import (
@@ -27,7 +26,7 @@ from fathomdb import (
 from fathomdb.testing import Fault, FlakyEmbedder
 
 SEEDS = range(int(os.environ.get("FATHOMDB_STRESS", "1")))
-STEPS = 20
+STEPS = 12
 """Writes of each writer."""
 WRITERS = READERS = 16
 NODES = 5
