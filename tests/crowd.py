@@ -254,7 +254,7 @@ def reading_processes(path: str, ids: Sequence[str], *, count: int, seed: int) -
         yield
         for child in children:
             said = child.communicate(timeout=HANGS_AFTER_SECONDS)
-            assert child.returncode == 0, said
+            assert child.returncode == 0, said[1]
     finally:
         for child in children:
             if child.poll() is None:

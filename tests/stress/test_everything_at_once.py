@@ -26,8 +26,8 @@ from fathomdb import (
 from fathomdb.testing import Fault, FlakyEmbedder
 
 SEEDS = range(int(os.environ.get("FATHOMDB_STRESS", "1")))
-STEPS = 12
-"""Writes of each writer."""
+WRITES = LOOKS = 20
+"""Of each writer, and of each reader."""
 WRITERS = READERS = 16
 NODES = 5
 """Of each writer."""
@@ -38,7 +38,7 @@ CONFIG = EngineConfig(
     outage_wait_max_seconds=0.002,
     retry_wait_seconds=0.001,
     idle_poll_seconds=0.01,
-    max_attempts=2,
+    max_attempts=1,
 )
 
 
@@ -95,7 +95,7 @@ class Writer:
                 node_id,
                 number,
                 self.rng.randrange(1, 4),
-                poison=self.rng.random() < 0.05,
+                poison=self.rng.random() < 0.2,
             )
             for node_id in self.rng.sample([*self.nodes], 2)
         ]
@@ -200,7 +200,7 @@ def upkeep(db, seed, sums):
 
 
 class Cast:
-    """Who does what on one engine: a job of each, which ends when the writers have."""
+    """Who writes and who reads on one engine, and what they were told."""
 
     def __init__(self, db, seed):
         self.db = db
@@ -214,28 +214,29 @@ class Cast:
         self._ended = threading.Event()
 
     def jobs(self, **others):
-        """The writers' jobs; ``others`` are steps, taken once and as long as anybody writes."""
-        found = {writer.name: lambda writer=writer: self._write(writer) for writer in self.writers}
-        found.update(
-            {name: lambda step=step: self._until_written(step) for name, step in others.items()}
-        )
+        """All writes and all looks; ``others`` are steps, taken once and as long as those last."""
+        found = {name: lambda step=step: self._until_ended(step) for name, step in others.items()}
         found["end"] = self._end
+        for writer in self.writers:
+            found[writer.name] = lambda writer=writer: self._times(WRITES, writer.step)
+        for name, look in self.readers.items():
+            found[name] = lambda look=look: self._times(LOOKS, lambda _: look())
         return found
 
-    def _write(self, writer):
+    def _times(self, count, step):
         try:
-            for number in range(1, 1 + STEPS):
-                writer.step(number)
+            for number in range(1, 1 + count):
+                step(number)
         finally:
             self._left.release()
 
-    def _until_written(self, step):
+    def _until_ended(self, step):
         step()
         while not self._ended.is_set():
             step()
 
     def _end(self):
-        for _ in self.writers:
+        for _ in (*self.writers, *self.readers):
             self._left.acquire()
         self._ended.set()
 
@@ -270,7 +271,7 @@ def test_writers_readers_drains_rebuilds_and_configuring_at_once(open_db, path, 
         db.admin.configure_embedding(rng.choice(models), acknowledge_rebuild_impact=True)
 
     with crowd.reading_processes(path, IDS, count=2, seed=seed):
-        crowd.at_once(cast.jobs(switch=switch, **upkeep(db, seed, cast.sums), **cast.readers))
+        crowd.at_once(cast.jobs(switch=switch, **upkeep(db, seed, cast.sums)))
 
     check_nothing_was_lost(db, cast.writers)
     check_cursors(first, db.admin.status().cursor, cast.writers)
@@ -288,7 +289,7 @@ def test_a_close_in_the_middle_answers_everybody_and_loses_nothing(open_db, path
     db.write(Node("Count", "shared"))
     db.admin.configure_vec_kinds(KINDS)
     cast = Cast(db, seed)
-    closed_at, steps = rng.randrange(WRITERS * STEPS), iter(range(10**9))
+    closed_at, steps = rng.randrange(WRITERS * WRITES), iter(range(10**9))
     reached = threading.Event()
     closed = []
 
