@@ -6,6 +6,7 @@ chunk gets its vector. Start with :func:`fathomdb.open`.
 
 from __future__ import annotations
 
+from fathomdb import _interpreter  # noqa: F401 - refuses where the others could not be imported
 from fathomdb._native import __version__, canonical_chunk_hash
 from fathomdb.admin.embedding import ConfigureEmbeddingOutcome
 from fathomdb.admin.export import ExportReport, verify_export

@@ -88,7 +88,8 @@ class EngineConfig:
         retry_wait_seconds: Wait before the second attempt of a row; doubles with each further one.
         outage_wait_seconds: First wait of a paused profile; doubles up to the maximum.
         outage_wait_max_seconds: The longest wait of a paused profile.
-        close_timeout_seconds: How long ``close`` waits for running work.
+        close_timeout_seconds: How long ``close`` waits for running work; 3 s at most where the program
+            ends without it.
         readers: Read connections at most.
         cache_mib: SQLite's page cache per connection, in MiB.
         export_before_migration: Whether ``open`` exports a file of an older schema to

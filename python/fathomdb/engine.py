@@ -167,8 +167,9 @@ class Engine:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        # Closes in order also when a program forgets to: when the engine is collected, or at exit.
-        self._finalizer = weakref.finalize(self, runtime.close)
+        # Closes in order also when a program forgets to: here when the engine is collected, and at
+        # exit the runtime by itself.
+        weakref.finalize(self, runtime.close).atexit = False
 
     @property
     def path(self) -> str:
@@ -551,8 +552,11 @@ class Engine:
     # --- the end ----------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Stops the actors in order and lets go of the file; idempotent, bounded in time."""
-        self._finalizer()
+        """Stops the actors in order and lets go of the file; idempotent, bounded in time.
+
+        Called beside another close, it returns when that one has ended.
+        """
+        self._runtime.close()
 
     def __enter__(self) -> Self:
         return self

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 
 import pytest
 
 import fathomdb
-from fathomdb import EngineClosedError, EngineConfig, Node, StorageError
+import inside
+from fathomdb import DatabaseLockedError, EngineClosedError, EngineConfig, Node, StorageError
+from fathomdb.store.lock import is_held
 from fathomdb.testing import DeterministicEmbedder, RecordingEmbedder
 
 USES = {
@@ -74,6 +77,38 @@ def test_closing_twice_or_from_many_threads_is_closing_once(open_db):
         pass
     again = open_db()
     assert again.count() == 1
+
+
+def test_a_close_beside_another_returns_when_the_file_is_free(open_db, path):
+    db = open_db(config=EngineConfig(close_timeout_seconds=1))
+    with suppress(EngineClosedError), inside.snapshot(db):  # which the first close waits for
+        first = threading.Thread(target=db.close)
+        first.start()
+        while not db._runtime._closed:
+            first.join(0.001)
+        db.close()
+        assert not is_held(path)
+    first.join(60)
+    open_db().close()
+
+
+def test_the_file_stays_locked_while_a_transaction_outlasts_close(open_db):
+    db = open_db(config=EngineConfig(close_timeout_seconds=0.1))
+    begun, go = threading.Event(), threading.Event()
+
+    def outlasts(_):
+        begun.set()
+        assert go.wait(60)
+
+    writer = db._runtime._owned.writer
+    reply = writer.submit(outlasts, timeout_seconds=60)
+    assert begun.wait(60)
+    db.close()
+    with pytest.raises(DatabaseLockedError, match="this process"):
+        open_db()
+    go.set()
+    assert reply.result(60) is None
+    open_db(lock_timeout_seconds=60).close()
 
 
 def test_a_block_that_raises_closes_and_the_error_is_its_own(path, open_db):

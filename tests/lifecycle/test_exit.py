@@ -78,6 +78,146 @@ db.close()
 }  # fmt: skip
 
 
+# What runs for ever, in an engine that would wait for ever to be closed: its program ends all the
+# same. Each has its 50 writes acknowledged before.
+FOR_EVER = """
+forever, begun = threading.Event(), threading.Event()
+
+def hang(*_):
+    begun.set()
+    forever.wait()
+
+def in_a_thread(call):
+    threading.Thread(target=call, daemon=True).start()
+
+config = EngineConfig(close_timeout_seconds=float("inf"), mailbox_size=4)
+db = fathomdb.open(path, embedder=DeterministicEmbedder(), config=config, background=False)
+for n in range(50):
+    db.write(Node("Doc", f"n{n}", f"text {n}"))
+"""
+
+RUNNING = {
+    "a-drain": """
+embedder = DeterministicEmbedder()
+embedder.batch_embed = hang
+in_a_thread(lambda: db.admin.drain_vector_projection(timeout=float("inf"), embedder=embedder))
+begun.wait()
+""",
+    "a-full-mailbox": """
+writer = db._runtime._owned.writer
+writer.submit(hang, timeout_seconds=1)
+begun.wait()
+for n in range(8):
+    in_a_thread(lambda n=n: db.write(Node("Doc", f"more{n}", "never answered"), timeout=float("inf")))
+while not writer._mailbox.full():
+    pass
+""",
+    "a-stream": """
+stream = db.nodes()
+next(stream)
+""",
+    "a-snapshot": """
+def hold():
+    with db._runtime.snapshot() as reader:
+        reader.execute("SELECT count(*) FROM nodes").fetchall()
+        hang()
+in_a_thread(hold)
+begun.wait()
+""",
+    "callbacks-of-a-drain-a-rebuild-and-a-check": """
+admin = db.admin
+for call in (
+    lambda: admin.drain_vector_projection(progress=hang),
+    lambda: admin.rebuild("Doc", "fts", progress=hang),
+    lambda: admin.check_integrity(progress=hang),
+):
+    begun.clear()
+    in_a_thread(call)
+    begun.wait()
+""",
+    "a-query": """
+embedder = DeterministicEmbedder()
+embedder.batch_embed = hang
+db.admin.configure_embedding(embedder)
+in_a_thread(lambda: db.semantic_search("text", timeout=float("inf")))
+begun.wait()
+""",
+}  # fmt: skip
+
+PLUGIN = """
+from fathomdb.testing import DeterministicEmbedder
+
+class Plugin(DeterministicEmbedder):
+    entered = lambda self: None
+
+    def batch_embed(self, texts):
+        self.entered()
+        return super().batch_embed(texts)
+
+    def close(self):
+        print("the plugin was closed", flush=True)
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    """A folder for sys.path in which the embedder plugin ``plugin`` is installed."""
+    site = tmp_path / "site"
+    described = site / "plugin-1.0.dist-info"
+    described.mkdir(parents=True)
+    (site / "plugin.py").write_text(PLUGIN)
+    (described / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin\nVersion: 1.0\n")
+    (described / "entry_points.txt").write_text("[fathomdb.embedders]\nplugin = plugin:Plugin\n")
+    return site
+
+
+@pytest.mark.parametrize("running", RUNNING.values(), ids=RUNNING)
+def test_a_program_ends_whatever_still_runs_and_keeps_what_it_was_told(start, path, running):
+    code, _, err = start(FOR_EVER + running, path).end(timeout=100)
+    assert code == 0, err
+    assert "Exception ignored" not in err
+    assert "Fatal" not in err
+    with fathomdb.open(path, embedder=DeterministicEmbedder(), background=False) as db:
+        assert {f"n{n}" for n in range(50)} <= {node.node_id for node in db.nodes()}
+        assert db.admin.drain_vector_projection().failed == 0
+        assert db.semantic_search("text 7", limit=1)[0].node_id == "n7"
+        assert db.admin.check_integrity().ok
+
+
+OPEN_PLUGIN = """
+sys.path.insert(0, sys.argv[2])
+config = EngineConfig(close_timeout_seconds=float("inf"))
+db = fathomdb.open(path, embedder="plugin", config=config)
+"""
+
+
+def test_an_embedder_that_a_name_built_is_closed_at_exit_too(run, path, plugin):
+    said = run(
+        OPEN_PLUGIN + 'assert db.wait(db.write(Node("Doc", "a", "text"))).complete', path, plugin
+    )
+    assert said == "the plugin was closed\n"
+
+
+def test_an_embedder_that_a_name_built_and_that_hangs_is_not_waited_for(run, path, plugin):
+    said = run(
+        OPEN_PLUGIN
+        + """
+begun = threading.Event()
+
+def hang():
+    begun.set()
+    threading.Event().wait()
+
+db._runtime.model.embedder.entered = hang
+db.write(Node("Doc", "a", "text"))
+begun.wait()
+""",
+        path,
+        plugin,
+    )
+    assert said == ""
+
+
 @pytest.mark.parametrize(("script", "expected"), ENDS.values(), ids=ENDS)
 def test_a_program_that_does_not_close_loses_nothing_and_ends(start, path, script, expected):
     code, _, err = start(script, path).end(timeout=100)

@@ -55,8 +55,9 @@ class Model:
         limits = limits_of(embedder)
         self.sizes = BatchSizes.of(limits)
         self.call_tokens = limits.tokens
-        self._built = built
-        self._closing: threading.Thread | None = None
+        self._unused = threading.Event()
+        # Begun now, since from Python 3.12 on no thread starts once the interpreter ends.
+        self._closing = begin_close(embedder, self._until_unused) if built else None
         self._config = config
         self._clock = config.clock
         self._counters = counters
@@ -220,10 +221,11 @@ class Model:
     def close(self) -> None:
         """Ends the pool, then an embedder that the engine built; idempotent, and waits for none."""
         self.pool.close()
-        with self._lock:
-            if self._built:
-                self._built = False
-                self._closing = begin_close(self.embedder, self.pool.wait_idle)
+        self._unused.set()
+
+    def _until_unused(self) -> None:
+        self._unused.wait()
+        self.pool.wait_idle()
 
     def join(self, timeout_seconds: float) -> bool:
         """After ``close``: waits until the embedder is closed; False where it was not in time."""

@@ -231,7 +231,7 @@ class VectorProjectionActor(Actor):
             except EngineClosedError:
                 # The readers went first; what was not settled of what waited is what remains.
                 remaining = waiting - run.tally.processed - run.tally.failed
-        except Exception as error:
+        except BaseException as error:  # the sys.exit() of a progress callback ends its caller
             error.add_note(f"done before: {run.tally.tick_report()}")
             job.reply.set_exception(error)
         else:

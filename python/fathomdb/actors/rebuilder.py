@@ -59,6 +59,7 @@ class RebuildActor(Actor):
         self._on_enqueued = on_enqueued
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closing = False
+        self._ended = False
 
     # --- from any thread --------------------------------------------------------------------------
 
@@ -101,6 +102,8 @@ class RebuildActor(Actor):
         if self._closing:
             raise EngineClosedError
         self._jobs.put(job)
+        if self._ended:  # it ended between the first look and the put: nobody else will answer
+            self._refuse(EngineClosedError())
         return job.reply
 
     # --- the loop ---------------------------------------------------------------------------------
@@ -109,22 +112,27 @@ class RebuildActor(Actor):
         while (job := self._jobs.get()) is not None:
             try:
                 rows = self._rebuild(job)
-            except Exception as error:
-                # Whoever asked for a rebuild is told; nobody asked for one that goes on.
+            except BaseException as error:
+                # Whoever asked for a rebuild is told, be it by the sys.exit() of their own progress
+                # callback; nobody asked for one that goes on.
                 if job.begin is None and not isinstance(error, EngineClosedError):
                     logger.warning("a rebuild stopped and goes on at the next open: %s", error)
                 job.reply.set_exception(error)
             else:
                 job.reply.set_result(rows)
+        self._ended = True
         self._refuse(EngineClosedError())
 
     def _crashed(self, error: BaseException) -> None:
-        self._closing = True
+        self._closing = self._ended = True
         self._refuse(FathomError(f"the rebuilder stopped: {error!r}; open the engine again"))
 
     def _refuse(self, error: FathomError) -> None:
-        while not self._jobs.empty():
-            job = self._jobs.get()
+        while True:
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                return
             if job is not None:
                 job.reply.set_exception(error)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from fathomdb.actors.counters import Counters, Progress
 from fathomdb.actors.projector import VectorProjectionActor
 from fathomdb.actors.rebuilder import RebuildActor
 from fathomdb.actors.writer import Operation, T, WriterActor
+from fathomdb.config import LONGEST_SECONDS
 from fathomdb.errors import (
     EngineClosedError,
     ForkedProcessError,
@@ -41,6 +44,9 @@ if TYPE_CHECKING:
     from fathomdb.config import EngineConfig
     from fathomdb.search.result import Degraded
     from fathomdb.store.transaction import Transaction
+
+EXIT_SECONDS = 3.0
+"""How long an engine that was left open holds up the end of its program."""
 
 BeforeMigration = Callable[[str, int], None]
 """Called with the path and the version of a file that is about to be brought forward."""
@@ -83,6 +89,8 @@ class Runtime:
         self._pid = os.getpid()
         self._closed = False
         self._closing = threading.Lock()
+        self._closer: threading.Thread | None = None
+        self._stopped = threading.Event()
         self.progress = Progress()
         self._model: Model | None = None
         self._no_model = NOT_CONFIGURED
@@ -211,42 +219,75 @@ class Runtime:
     # --- the end ----------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Stops everything in order; idempotent, each step bounded by ``close_timeout_seconds``."""
+        """Stops everything in order; idempotent, and over within ``close_timeout_seconds``."""
+        self._close(self.config.close_timeout_seconds)
+
+    def close_at_exit(self) -> None:
+        """As ``close``, but a program that ends does not wait for long, whatever still runs."""
+        self._close(min(self.config.close_timeout_seconds, EXIT_SECONDS))
+
+    def _close(self, seconds: float) -> None:
         if self._pid != os.getpid():
             return  # the parent's engine, threads and lock are the parent's to close
         with self._closing:
-            if self._closed:
-                return
-            self._closed = True
+            closer = self._closer
+            if closer is None:
+                self._closer, self._closed = threading.current_thread(), True
+        if closer is not None:
+            # Whoever closes may open the file again, so not before it is free.
+            if closer is not threading.current_thread():
+                self._stopped.wait(seconds)
+            return
+        atexit.unregister(self.close_at_exit)
         try:
-            self._stop(self.config.close_timeout_seconds)
+            self._stop(seconds)
         finally:
             self.progress.bump()
             if self._owned is not None:
-                self._owned.lock.release()
+                self._release(self._owned)
+            self._stopped.set()
 
-    def _stop(self, timeout: float) -> None:
+    def _stop(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
         if self.projector is not None and self.rebuilder is not None:
             self.projector.stop()
             self.rebuilder.stop()
         try:
-            self._readers.close(timeout)
+            # Half of the time at most: the writer's last transaction matters more than a search.
+            self._readers.close(seconds / 2)
         finally:
-            self._stop_writing(timeout)
+            self._stop_working(deadline)
+        if self._model is not None and not self._model.join(max(0.0, deadline - time.monotonic())):
+            logger.warning(
+                "the embedder of %s did not close within %g s", self._model.profile, seconds
+            )
 
-    def _stop_writing(self, timeout: float) -> None:
+    def _stop_working(self, deadline: float) -> None:
+        def left() -> float:
+            return max(0.0, deadline - time.monotonic())
+
         if self._owned is not None:
             self._owned.writer.stop(self._last_transaction)
-            self._owned.writer.join(timeout)
+            self._owned.writer.join(left())
         if self.projector is not None and self.rebuilder is not None:
-            self.projector.join(timeout)
-            self.rebuilder.join(timeout)
+            self.projector.join(left())
+            self.rebuilder.join(left())
         if self._model is not None:
             self._model.close()
-            if not self._model.join(timeout):
-                logger.warning(
-                    "the embedder of %s did not close within %g s", self._model.profile, timeout
-                )
+
+    def _release(self, owned: _Owned) -> None:
+        if owned.writer.join(0):
+            owned.lock.release()
+            return
+        # Nobody else may own the file while this process still commits to it.
+        logger.warning("%s: a transaction still runs; the file stays locked until then", self.path)
+
+        def release() -> None:
+            owned.writer.join(LONGEST_SECONDS)
+            owned.lock.release()
+
+        with contextlib.suppress(RuntimeError):  # at exit, where the lock ends with the process
+            threading.Thread(target=release, name="fathomdb-release", daemon=True).start()
 
     def _last_transaction(self, tx: Transaction) -> None:
         work.revert_all(tx.db, tx.fence())
@@ -301,6 +342,7 @@ def start(
         undo.callback(readers.close, config.close_timeout_seconds)
         runtime = Runtime(path, config, readers, owned, auto_enable, background=background)
         undo.pop_all()
+        atexit.register(runtime.close_at_exit)
         return runtime
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -109,15 +110,15 @@ class WriterActor(Actor):
                 return
             self._last = last
             self._closing = True
-        # Not a put with a limit: a full mailbox empties itself, since the writer is running.
-        self._mailbox.put(None)
+        # Only to wake it: where the mailbox is full it is awake, and looks whether it is to stop.
+        with contextlib.suppress(queue.Full):
+            self._mailbox.put_nowait(None)
 
     # --- the loop ---------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        stopping = False
-        while not stopping:
-            group, stopping = self._next_group()
+        while not (self._closing and self._mailbox.empty()):
+            group = self._next_group()
             if group:
                 self._commit_group(group)
         if self._last is not None:
@@ -126,10 +127,10 @@ class WriterActor(Actor):
         self._ended = True
         self._refuse_waiting(EngineClosedError())
 
-    def _next_group(self) -> tuple[list[_Request], bool]:
+    def _next_group(self) -> list[_Request]:
         first = self._mailbox.get()
         if first is None:
-            return [], True
+            return []
         group, rows = [first], first.weight
         while len(group) < self._group_size and rows < self._group_rows:
             try:
@@ -137,10 +138,10 @@ class WriterActor(Actor):
             except queue.Empty:
                 break
             if request is None:
-                return group, True
+                break
             group.append(request)
             rows += request.weight
-        return group, False
+        return group
 
     def _commit_group(self, group: list[_Request]) -> None:
         answers: list[_Answer] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 import pytest
@@ -583,6 +584,15 @@ def test_a_background_run_that_fails_is_not_tried_again_at_once_and_then_goes_on
     assert db.wait(receipt, 30.0).complete
     assert inside.work(db) == {}
     inside.check(db, embedder.inner)
+
+
+def test_a_progress_callback_that_exits_ends_its_caller_and_not_the_projector(open_db):
+    db = open_db()
+    db.write(_nodes("n", 200))
+    with pytest.raises(SystemExit, match="enough"):
+        db.admin.drain_vector_projection(progress=lambda *_: sys.exit("enough"))
+    assert db.admin.drain_vector_projection(timeout=30).stopped_by == "idle"
+    assert db.admin.status().counters["applied"] == 200
 
 
 def test_an_actor_that_dies_is_not_started_again_and_whoever_asks_is_told(open_db, caplog):

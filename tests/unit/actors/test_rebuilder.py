@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 import pytest
 
 import inside
-from fathomdb import Node
+from fathomdb import EngineClosedError, Node
 from fathomdb.actors import rebuilder
 from fathomdb.store import fts
 from fathomdb.testing import DeterministicEmbedder, Fault, FlakyEmbedder
@@ -194,3 +195,36 @@ def test_what_failed_stays_failed_where_a_kind_is_only_configured_again(open_db)
 
     assert db.admin.configure_vec("Doc").enqueued_backfill_rows == 0
     assert [row.node_id for row in db.admin.failed_work()] == ["bad"]
+
+
+def test_a_rebuild_that_is_asked_for_while_the_engine_closes_is_answered(open_db):
+    db = open_db()
+    db.write(Node("Doc", "a", "text"))
+    actor = db._runtime.rebuilder
+
+    class Late:
+        """The queue, which a job reaches only after the thread that reads it has ended."""
+
+        def __init__(self, jobs):
+            self._jobs = jobs
+
+        def put(self, job):
+            if job is not None:
+                db.close()
+                assert actor.join(30)
+            self._jobs.put(job)
+
+        def __getattr__(self, name):
+            return getattr(self._jobs, name)
+
+    actor._jobs = Late(actor._jobs)
+    reply = actor.rebuild_fts()
+    with pytest.raises(EngineClosedError):
+        reply.result(30)
+
+
+def test_a_progress_callback_that_exits_ends_its_caller_and_not_the_rebuilder(db):
+    with pytest.raises(SystemExit, match="enough"):
+        db.admin.rebuild("Doc", "fts", progress=lambda _: sys.exit("enough"))
+    assert db.admin.rebuild("Doc", "fts").chunks == 10
+    assert len(_found(db, "alpha")) == 10
