@@ -117,7 +117,11 @@ class Runtime:
                 owned.writer, readers, config, self.counters, self.progress, background=background
             )
             self.rebuilder = RebuildActor(owned.writer, readers, config, self.projector.wake)
-            owned.writer.start()
+
+    def begin(self) -> None:
+        """Starts what runs on a file that this process owns; where that fails, ``close`` ends it."""
+        if self._owned is not None and self.projector is not None and self.rebuilder is not None:
+            self._owned.writer.start()
             self.write(self._take_over)
             self.projector.start()
             self.rebuilder.start()
@@ -341,6 +345,8 @@ def start(
         readers = ReaderPool(path, size=config.readers, cache_mib=config.cache_mib)
         undo.callback(readers.close, config.close_timeout_seconds)
         runtime = Runtime(path, config, readers, owned, auto_enable, background=background)
+        undo.callback(runtime.close)
+        runtime.begin()
         undo.pop_all()
         atexit.register(runtime.close_at_exit)
         return runtime
@@ -378,10 +384,11 @@ def _open_and_migrate(
     with _opening(path):
         db = open_writer(path, durability=durability, cache_mib=config.cache_mib)
         try:
-            version = schema.check_identity(db, path)
-            if schema.is_older(version):
-                before_migration(path, version)
-            schema.migrate(db, version)
+            with translating(path, db):
+                version = schema.check_identity(db, path)
+                if schema.is_older(version):
+                    before_migration(path, version)
+                schema.migrate(db, version)
         except BaseException:
             db.close()
             raise

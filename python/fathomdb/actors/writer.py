@@ -189,7 +189,7 @@ class WriterActor(Actor):
         if error is None:
             request.reply.set_result(answer)
         else:
-            translated = translate(error, self._path)
+            translated = translate(error, self._path, self._db)
             if translated is not error:
                 translated.__cause__ = error
             request.reply.set_exception(translated)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import secrets
@@ -19,7 +18,7 @@ from fathomdb.errors import (
     StorageError,
 )
 from fathomdb.store import audit, backup, profiles, schema, status
-from fathomdb.store.connection import translating
+from fathomdb.store.connection import NO_ROOM, translating
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -196,7 +195,7 @@ def _undone_on_error(partial: str) -> Iterator[None]:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(partial + suffix)
         if isinstance(error, OSError):
-            if error.errno == errno.ENOSPC:
+            if error.errno in NO_ROOM:
                 raise DiskFullError(f"the export does not fit on the disk: {error}") from error
             raise StorageError(f"the export could not be written: {error}") from error
         raise

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import apsw
 
 from fathomdb.store import status, work
-from fathomdb.store.connection import open_writer
+from fathomdb.store.connection import open_writer, translating
 from fathomdb.store.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -39,17 +39,18 @@ def copy(
     """
     target = open_writer(path, durability="full", cache_mib=16)
     try:
-        with target.backup("main", source, "main") as backup:
-            while not backup.done:
-                backup.step(STEP_PAGES)
-                progress(backup.page_count - backup.remaining, backup.page_count)
-        if disowned:
-            tx = Transaction(target)
-            work.revert_all(tx.db, tx.fence())
-            status.write(tx.db, {"pid": None, "outage": None})
-            tx.commit()
-        # All of it in the one file: what is left in the log would be lost with the next copy.
-        target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with translating(path, target):
+            with target.backup("main", source, "main") as backup:
+                while not backup.done:
+                    backup.step(STEP_PAGES)
+                    progress(backup.page_count - backup.remaining, backup.page_count)
+            if disowned:
+                tx = Transaction(target)
+                work.revert_all(tx.db, tx.fence())
+                status.write(tx.db, {"pid": None, "outage": None})
+                tx.commit()
+            # All of it in the one file: what is left in the log would be lost with the next copy.
+            target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     finally:
         target.close()
 

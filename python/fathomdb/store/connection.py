@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote as url_quote
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 Connection = apsw.Connection
 """A connection, by the name that packages without SQL know it by."""
 Durability = Literal["full", "normal"]
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
+"""A quota or a limit on a file's size, too: SQLite calls only the first a full disk."""
 
 
 def open_writer(path: str, *, durability: Durability, cache_mib: int) -> apsw.Connection:
@@ -119,13 +123,19 @@ def quote(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
-def translate(error: Exception, path: str) -> Exception:
-    """SQLite's error as one of ours, its words kept; any other error as it is."""
+def translate(error: Exception, path: str, db: apsw.Connection | None = None) -> Exception:
+    """SQLite's error as one of ours, its words kept; any other error as it is.
+
+    ``db``, where it is known, is the connection that has just raised it.
+    """
     if not isinstance(error, apsw.Error):
         return error
     said = str(error) or type(error).__name__
     # sqlite-vec passes a full disk on as an SQL error, in SQLite's words.
-    if isinstance(error, apsw.FullError) or "database or disk is full" in said:
+    has_no_room = isinstance(error, apsw.FullError) or "database or disk is full" in said
+    if isinstance(error, apsw.IOError) and db is not None and db.system_errno in NO_ROOM:
+        has_no_room, said = True, f"{said}: {os.strerror(db.system_errno)}"
+    if has_no_room:
         return errors.DiskFullError(
             f"the disk is full or the file may not grow: {path} ({said}); the transaction was "
             "rolled back, free some space and try again"
@@ -150,9 +160,9 @@ def translate(error: Exception, path: str) -> Exception:
 
 
 @contextlib.contextmanager
-def translating(path: str) -> Iterator[None]:
-    """Raises what SQLite raises inside as one of our errors."""
+def translating(path: str, db: apsw.Connection | None = None) -> Iterator[None]:
+    """Raises what SQLite raises inside, on ``db`` where it is known, as one of our errors."""
     try:
         yield
     except apsw.Error as error:
-        raise translate(error, path) from error
+        raise translate(error, path, db) from error

@@ -51,7 +51,9 @@ class FileLock:
                     pid=pid,
                 )
             time.sleep(_POLL_SECONDS)
-        _write_pid(fd)
+        # The lock is ours without it: a full disk must not keep a file closed that is there.
+        with contextlib.suppress(OSError):
+            _write_pid(fd)
         self._fd = fd
         _held.add(self)
 
