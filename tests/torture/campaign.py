@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 KILLS_OF_A_FILE = 150
 """After so many a new file begins, or the versions of its nodes would only pile up."""
 HANG_SECONDS = 120.0
+MOST_VIOLATIONS = 5
+"""After so many it ends: whatever is wrong, it is wrong often."""
 HISTORY = 60
 """Lines of a violation's history that are shown."""
 
@@ -111,7 +113,9 @@ class Campaign:
         began = time.monotonic()
         summary, file = self.summary, None
         life = first - first % KILLS_OF_A_FILE
-        while (life <= last) if last is not None else self._wants(kills, stops):
+        while len(summary.violations) < MOST_VIOLATIONS and (
+            self._wants(kills, stops) if last is None else life <= last
+        ):
             if file is None or life % KILLS_OF_A_FILE == 0:
                 file = self._new_file(life)
             try:
@@ -153,7 +157,7 @@ class Campaign:
             stop = Stop.draw(rng, stage)
         (phase,) = rng.choices([p[0] for p in PHASES], [p[1] for p in PHASES])
         seconds = rng.random() * {name: most for name, _, most in PHASES}[phase]
-        few = phase == "closing" or (stop is not None and stop.stage in {"close", "recovery"})
+        few = phase == "closing" or (stop is not None and STAGES[stop.stage].once)
         plan = child.Plan(
             seed=f"{self.seed}/{life}",
             operations=rng.randrange(1, 12) if few else 300,
@@ -315,7 +319,7 @@ class _Heard:
         elif what == "error":
             self.error = said["error"]
         elif what == "stop":
-            self.stopped = said["what"]
+            self.stopped = said["at"]
         elif what == "begin":
             self.begun[said["thread"]] = Operation(said["name"], said["arguments"])
         elif what == "refused":

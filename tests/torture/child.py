@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from fathomdb.actors import runtime
 from fathomdb.errors import FathomError
 from torture import operations
-from torture.stops import Stop, Stopper
+from torture.stops import STAGES, Stop, Stopper
 
 if TYPE_CHECKING:
     import apsw
@@ -57,7 +57,7 @@ class _Life:
         try:
             self._tune_writer()
             if self._plan.stop is not None:
-                Stopper(self._plan.stop, lambda what: self._say("stop", what=what)).install()
+                Stopper(self._plan.stop, lambda at: self._say("stop", at=at)).install()
             db = operations.open_engine(self._path, background=True)
             self._say("open")
             threads = [
@@ -79,11 +79,12 @@ class _Life:
 
     def _work(self, db: Any, thread: int) -> None:
         rng = random.Random(f"{self._plan.seed}/{thread}")
+        favourite = self._plan.stop and STAGES[self._plan.stop.stage].operation
         try:
             left = self._plan.operations
             while left and not self._closing:
                 left -= thread == 0
-                operation = operations.draw(rng, thread)
+                operation = operations.draw(rng, thread, favourite)
                 self._say(
                     "begin", thread=thread, name=operation.name, arguments=operation.arguments
                 )

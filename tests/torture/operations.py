@@ -59,11 +59,12 @@ def mark_of(number: int) -> str:
     return f"mark{number:09d}"
 
 
-def draw(rng: random.Random, thread: int) -> Operation:
-    """The next operation of a thread; only thread 0 configures."""
-    names = [*_WEIGHTS] if thread == 0 else [*_WEIGHTS_OF_OTHERS]
-    weights = _WEIGHTS if thread == 0 else _WEIGHTS_OF_OTHERS
-    (name,) = rng.choices(names, [weights[name] for name in names])
+def draw(rng: random.Random, thread: int, favourite: str | None) -> Operation:
+    """The next operation of a thread; only thread 0 configures, and has a favourite."""
+    weights = dict(_WEIGHTS if thread == 0 else _WEIGHTS_OF_OTHERS)
+    if thread == 0 and favourite is not None:
+        weights[favourite] = sum(weights.values())
+    (name,) = rng.choices([*weights], [*weights.values()])
     return Operation(name, _ARGUMENTS[name](rng, thread))
 
 

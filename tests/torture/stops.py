@@ -18,30 +18,39 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from fathomdb.actors import runtime
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of the engine's work: the function that begins it, and the operation that leads there.
+
+    ``once`` are those that a life goes through once.
+    """
+
+    function: str
+    operation: str | None = None
+    once: bool = False
+
+
 STAGES = {
-    "apply": "fathomdb.pipeline.apply:apply_if_claimed",
-    "claim": "fathomdb.pipeline.claim:claim",
-    "group commit": "fathomdb.actors.writer:WriterActor._run_guarded",
-    "rebuild of vectors": "fathomdb.store.indexes:rebuild_position",
-    "rebuild of words": "fathomdb.store.fts:rebuild_page",
-    "swap of words": "fathomdb.store.fts:rebuild_swap",
-    "write": "fathomdb.pipeline.write:commit",
-    "enable": "fathomdb.store.indexes:enable",
-    "disable": "fathomdb.store.indexes:disable",
-    "change of model": "fathomdb.store.profiles:activate",
-    "export": "fathomdb.store.backup:copy",
-    "recovery": "fathomdb.store.work:recover",
-    "close": "fathomdb.store.work:revert_all",
-    "creation": "fathomdb.store.schema:migrate",
+    "apply": Stage("fathomdb.pipeline.apply:apply_if_claimed"),
+    "claim": Stage("fathomdb.pipeline.claim:claim"),
+    "group commit": Stage("fathomdb.actors.writer:WriterActor._run_guarded"),
+    "rebuild of vectors": Stage("fathomdb.store.indexes:rebuild_position", "rebuild"),
+    "rebuild of words": Stage("fathomdb.store.fts:rebuild_page", "configure_fts"),
+    "swap of words": Stage("fathomdb.store.fts:rebuild_swap", "configure_fts"),
+    "write": Stage("fathomdb.pipeline.write:commit"),
+    "enable": Stage("fathomdb.store.indexes:enable", "configure_vec"),
+    "disable": Stage("fathomdb.store.indexes:disable", "disable_vec"),
+    "change of model": Stage("fathomdb.store.profiles:activate", "configure_embedding"),
+    "export": Stage("fathomdb.store.backup:copy", "export"),
+    "recovery": Stage("fathomdb.store.work:recover", once=True),
+    "close": Stage("fathomdb.store.work:revert_all", once=True),
+    "creation": Stage("fathomdb.store.schema:migrate", once=True),
 }
-"""What each stage is called, and the function that begins it."""
-ONCE = frozenset({"recovery", "close", "creation"})
-"""Stages that a life goes through once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +63,7 @@ class Stop:
 
     @classmethod
     def draw(cls, rng: random.Random, stage: str) -> Stop:
-        entry = 1 if stage in ONCE else rng.choice((1, 2, 3, 5))
+        entry = 1 if STAGES[stage].once else rng.choice((1, 2, 4))
         # The first ones are where stages differ; the later ones are their commits.
         return cls(stage, entry, rng.choice((rng.randrange(1, 8), rng.randrange(1, 60))))
 
@@ -76,7 +85,7 @@ class Stopper:
 
     def install(self) -> None:
         """Has the stage, the write connection and the files of this process counted."""
-        module, _, path = STAGES[self._stop.stage].partition(":")
+        module, _, path = STAGES[self._stop.stage].function.partition(":")
         *outer, name = path.split(".")
         holder: Any = importlib.import_module(module)
         for part in outer:
@@ -89,15 +98,21 @@ class Stopper:
             return function(*arguments, **keywords)
 
         setattr(holder, name, counted)
-        open_writer = runtime.open_writer
+        self._files = _Files(self)  # kept: SQLite does not
+        stopper = self
 
-        def traced(*arguments: Any, **keywords: Any) -> apsw.Connection:
-            db = open_writer(*arguments, **keywords)
-            db.trace_v2(apsw.SQLITE_TRACE_STMT, lambda event: self.event(f"SQL {event['sql']}"))
-            return db
+        class Counted(apsw.Connection):
+            """Only where it may write: closing a WAL that it may not lock is an error in Python."""
 
-        runtime.open_writer = traced
-        self._files = _Files(self)
+            def __init__(self, filename: str, flags: int) -> None:
+                writes = bool(flags & apsw.SQLITE_OPEN_CREATE)
+                super().__init__(filename, flags, _Files.name if writes else None)
+                if writes:
+                    self.trace_v2(
+                        apsw.SQLITE_TRACE_STMT, lambda event: stopper.event(f"SQL {event['sql']}")
+                    )
+
+        apsw.Connection = Counted  # type: ignore[misc]
 
     def event(self, what: str) -> None:
         """Something is about to happen."""
@@ -112,11 +127,13 @@ class Stopper:
 
 
 class _Files(apsw.VFS):
-    """All files of the process, each change of one counted."""
+    """The files of connections that write, each change of one counted."""
+
+    name = "counted"
 
     def __init__(self, stopper: Stopper) -> None:
         self.stopper = stopper
-        super().__init__("counted", "", makedefault=True)
+        super().__init__(self.name, "")
 
     def xOpen(self, name: Any, flags: list[int]) -> _File:  # noqa: N802 - SQLite's name
         return _File(self.stopper, name, flags)
