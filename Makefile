@@ -15,7 +15,7 @@ EXTRAS := static,onnx,parquet
 RUST := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
 PACKAGE := pyproject.toml $(RUST) $(shell find python -name '*.py' -o -name '*.pyi')
 
-.PHONY: help preflight demo test faults check bench wheel develop clean
+.PHONY: help preflight demo test torture faults check bench wheel develop clean
 
 help: preflight
 	@echo
@@ -29,6 +29,9 @@ demo: .demo/installed $(CORPUS) ## install into .demo/, ingest 2,013 tool descri
 
 test: develop $(CORPUS) $(TOKENIZER) ## all tests; ARGS="-k name" chooses
 	@$(BIN)/python -m pytest $(ARGS)
+
+torture: develop ## 3,000 kills and more, every file checked; ARGS="--seed 1 --kill 7" replays
+	@PYTHONPATH=tests $(BIN)/python -m torture $(ARGS)
 
 faults: develop ## fail every single operation of the disk in a file's life (minutes)
 	@FATHOMDB_EVERY_FAULT=1 $(BIN)/python -m pytest tests/fault/test_failing_disk.py -rP $(ARGS)

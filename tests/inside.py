@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-import oracle
+import invariants
 from fathomdb.store import vectors as vector_tables
 
 if TYPE_CHECKING:
@@ -103,32 +103,9 @@ def _stored(connection: Connection) -> list[tuple[str, bytes, bytes]]:
 
 
 def check(db: fathomdb.Engine, embedder: Embedder) -> None:
-    """The invariants of one file: a vector of its own text, or work, for every indexed chunk."""
-    stored = blobs(db)
-    owed = work(db)
+    """The invariants of the file, where all of its vectors are of this embedder."""
     with snapshot(db) as connection:
-        assert connection.execute("SELECT count(*) FROM vector_ledger").get == len(stored)
-        live = connection.execute(
-            "SELECT c.chunk_id, c.text, c.canonical_hash, coalesce(s.enabled, 0) FROM chunks AS c "
-            "JOIN nodes AS n USING (node_key) LEFT JOIN vector_index_schemas AS s "
-            "ON s.kind = n.kind"
-        ).fetchall()
-    for chunk_id, text, canonical_hash, indexed in live:
-        assert canonical_hash == oracle.canonical_hash(chunk_id, text)
-        if chunk_id in stored:
-            assert indexed, f"{chunk_id} has a vector and its kind has no index"
-            ledger, blob = stored[chunk_id]
-            assert ledger == canonical_hash, f"the vector of {chunk_id} is of another text"
-            expected = np.asarray(embedder.batch_embed([text]), dtype=np.float64)[0]
-            expected /= np.linalg.norm(expected)
-            np.testing.assert_allclose(
-                np.frombuffer(blob, dtype="<f4"), expected, atol=1e-6, err_msg=chunk_id
-            )
-        elif indexed:
-            assert chunk_id in owed, f"{chunk_id} has neither a vector nor work"
-        if chunk_id in owed:
-            assert owed[chunk_id].canonical_hash == canonical_hash
-    assert set(owed) <= {row[0] for row in live}
+        invariants.check(connection, [embedder])
 
 
 def adds_up(report: object) -> bool:

@@ -304,7 +304,11 @@ def _drop_table(db: apsw.Connection, kind: str, profile_id: int) -> None:
 
 def stuck(tx: Transaction) -> str | None:
     """Has what nothing works on wait again, with the attempts that it had."""
-    rows = work.recover(tx.db, tx.fence())
+    tx.db.execute(
+        "UPDATE vector_projection_work SET state = 'pending', fence = ? WHERE state = 'inflight'",
+        (tx.fence(),),
+    )
+    rows = tx.db.changes()
     return f"{rows} rows wait again" if rows else None
 
 

@@ -1,0 +1,332 @@
+"""The whole engine against a plain model: any order of operations, failures, claims and clocks.
+
+``FATHOMDB_EXAMPLES=500`` runs longer; what fails is printed with how to reproduce it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+import fathomdb
+import inside
+import invariants
+from fathomdb import Chunk, Node
+from fathomdb.embedders.protocol import EmbedderLimits
+from fathomdb.errors import (
+    EmbedderUnavailableError,
+    EmbeddingChangeRequiresAckError,
+    InvalidInputError,
+    KindNotVectorIndexedError,
+)
+from fathomdb.pipeline import apply, claim, outcome, verify
+from fathomdb.pipeline.validate import validate
+from fathomdb.store import profiles, work
+from fathomdb.testing import DeterministicEmbedder, Fault, FlakyEmbedder, ManualClock
+from model import Model, RefusedError
+
+CHUNK_CHARS = 40
+SIZES = claim.BatchSizes(5, 3)
+POLICY = apply.RetryPolicy(3, 1.0)
+MODELS = [
+    DeterministicEmbedder(dimension, seed=seed, limits=EmbedderLimits(items=4))
+    for seed, dimension in enumerate((4, 4, 6))
+]
+TROUBLES = {
+    "none": (),
+    "outage": (Fault(EmbedderUnavailableError("away")),),
+    "outage in the second call": (Fault(EmbedderUnavailableError("away"), calls=range(2, 9)),),
+    "a text that raises": (Fault(ValueError("no"), texts="poison"),),
+    "every text raises": (Fault(ValueError("no")),),
+    "a vector that is no number": (Fault("nan", texts="poison"),),
+    "a vector of zeros": (Fault("zero", texts="poison"),),
+    "too few vectors": (Fault("too_few", texts="poison"),),
+    "another dimension": (Fault("wrong_dimension", texts="poison"),),
+}
+FAR_SECONDS = 10 * 86400.0
+
+ids = st.sampled_from([f"n{i}" for i in range(6)])
+kinds = st.sampled_from(["Document", "Note", 'Größe "; DROP'])
+texts = st.sampled_from(
+    [
+        "one",
+        "two words",
+        "poison",
+        "数据库 🎉",
+        "a first paragraph of poison\n\nand a second one that is longer",
+        "a first paragraph of poison\n\nand another second one, longer\n\nand a third",
+        "a line of words that has to be cut because nothing so long fits",
+    ]
+)
+properties = st.sampled_from([None, {}, {"n": 1}, {"n": 1.0}, {"n": True}, {"a": {"b": None}}])
+patches = st.sampled_from([{}, {"n": None}, {"n": 2}, {"a": {"b": 1}}, {"a": {"b": None}}])
+sources = st.sampled_from([None, "s1", "s2"])
+
+
+@st.composite
+def nodes(draw):
+    node_id, text = draw(ids), draw(st.none() | texts)
+    same = {
+        "kind": draw(kinds),
+        "node_id": node_id,
+        "properties": draw(properties),
+        "source_ref": draw(sources),
+    }
+    if text is None or draw(st.booleans()):
+        return Node(**same, text=text)
+    # One of the names is that of the first chunk of another node: refused while that one lives.
+    names = st.sampled_from([None, f"{node_id}/x", "n0#0"])
+    chunks = [Chunk(text, draw(names)), *([Chunk("the rest")] if draw(st.booleans()) else [])]
+    return Node(**same, chunks=chunks)
+
+
+class EngineMachine(RuleBasedStateMachine):
+    def __init__(self):
+        super().__init__()
+        self.folder = tempfile.mkdtemp(prefix="fathomdb-machine-")
+        self.clock = ManualClock()
+        self.embedders = [FlakyEmbedder(inner) for inner in MODELS]
+        self.held = []
+        self.counters = None
+        self.db = None
+
+    def teardown(self):
+        try:
+            if self.db is not None:
+                self._comes_to_what_an_undisturbed_run_comes_to()
+        finally:
+            if self.db is not None:
+                self.db.close()
+            shutil.rmtree(self.folder)
+
+    def _open(self, *, embedder=True):
+        self.db = fathomdb.open(
+            f"{self.folder}/machine.db",
+            embedder=self.embedders if embedder else False,
+            background=False,
+            durability="normal",  # no machine loses power here
+            config=fathomdb.EngineConfig(
+                chunk_chars=CHUNK_CHARS, clock=self.clock, max_attempts=3
+            ),
+        )
+
+    def _embeds(self):
+        return self.db._runtime.model is not None
+
+    def _comes_to_what_an_undisturbed_run_comes_to(self):
+        for embedder in self.embedders:
+            embedder.script = ()
+        self.reopen(embedder=True)
+        self.clock.advance(FAR_SECONDS)
+        self.db.admin.requeue_failed()
+        report = self.db.admin.drain_vector_projection()
+        assert inside.adds_up(report)
+        assert (report.stopped_by, report.remaining, report.failed) == ("idle", 0, 0)
+        self.everything_holds()
+        invariants.check_projected(self.db, self.model)
+        self.integrity_is_fine()
+
+    # --- what happens -----------------------------------------------------------------------------
+
+    @initialize(embedder=st.booleans())
+    def begins(self, embedder):
+        self.model = Model(MODELS[0] if embedder else None, chunk_chars=CHUNK_CHARS)
+        self._open(embedder=embedder)
+
+    @rule(
+        written=st.lists(nodes(), max_size=4, unique_by=lambda node: node.node_id),
+        retired=st.lists(ids, max_size=2),
+    )
+    def write(self, written, retired):
+        given_ids = [
+            chunk.chunk_id or f"{node.node_id}#{n}"
+            for node in written
+            for n, chunk in enumerate(node.chunks or ())
+        ]
+        if len(set(given_ids)) < len(given_ids):
+            return  # refused before the engine looks at the file: tested elsewhere
+        retired = [node_id for node_id in retired if node_id not in {n.node_id for n in written}]
+        try:
+            expected = self.model.copy().write(written, retired)
+        except RefusedError:
+            with pytest.raises(InvalidInputError):
+                self.db.write(written, retire=retired)
+            return
+        receipt = self.db.write(written, retire=retired)
+        self.model.write(written, retired)
+        for name in ("written", "unchanged", "retired", "chunks", "enqueued", "chunk_ids"):
+            assert getattr(receipt, name) == getattr(expected, name), name
+
+    @rule(node_id=ids, patch=patches)
+    def patch(self, node_id, patch):
+        try:
+            self.model.patch(node_id, patch)
+        except RefusedError:
+            with pytest.raises(InvalidInputError):
+                self.db.patch(node_id, patch)
+        else:
+            self.db.patch(node_id, patch)
+
+    @precondition(lambda self: self.model.embedder is not None)
+    @rule(kind=kinds)
+    def configure_vec(self, kind):
+        self.db.admin.configure_vec(kind)
+        self.model.configure_vec(kind)
+
+    @rule(kind=kinds)
+    def disable_vec(self, kind):
+        self.db.admin.disable_vec(kind)
+        self.model.disable_vec(kind)
+
+    @rule(number=st.integers(0, len(MODELS) - 1), acknowledged=st.booleans())
+    def configure_embedding(self, number, acknowledged):
+        inner = MODELS[number]
+        changes = self.model.embedder not in (None, inner)
+        if changes and self.model.indexed_kinds() and not acknowledged:
+            with pytest.raises(EmbeddingChangeRequiresAckError):
+                self.db.admin.configure_embedding(self.embedders[number])
+            return
+        self.db.admin.configure_embedding(
+            self.embedders[number], acknowledge_rebuild_impact=acknowledged
+        )
+        self.model.configure_embedding(inner)
+
+    @precondition(lambda self: self._embeds())
+    @rule(trouble=st.sampled_from([*TROUBLES]), drain=st.booleans())
+    def project(self, trouble, drain):
+        for embedder in self.embedders:
+            embedder.calls, embedder.script = 0, TROUBLES[trouble]
+        before = len(inside.blobs(self.db))
+        admin = self.db.admin
+        report = admin.drain_vector_projection() if drain else admin.run_tick()
+        assert inside.adds_up(report)
+        # Rows that were owed again by a rebuild replace a vector, and add none.
+        assert 0 <= len(inside.blobs(self.db)) - before <= report.processed
+        assert not {row.state for row in inside.work(self.db).values()} & {"inflight"} or self.held
+
+    @precondition(lambda self: self._embeds())
+    @rule(incremental=st.booleans())
+    def claim(self, incremental):
+        """As a worker that then hangs: what it makes may come at any time, or never."""
+        with inside.snapshot(self.db) as connection:
+            profile = profiles.active(connection)
+        lanes = claim.FRESH_FIRST if incremental else claim.BACKFILL_FIRST
+        now_ms = int(self.clock.now() * 1000)
+        taken = inside.in_writer(
+            self.db, lambda tx: claim.claim(tx, profile.profile_id, SIZES, now_ms, lanes)
+        )
+        if not taken.count:
+            return
+        with inside.snapshot(self.db) as connection:
+            rows = work.claimed(connection, taken.fence)
+        verified = verify.verify(rows, self.model.indexed_kinds())
+        assert len(verified.rows) == taken.count  # nothing happened since
+        packed = validate(
+            self.model.embedder.batch_embed(verified.texts), len(verified.rows), profile
+        )
+        stored = [
+            outcome.Stored(row, packed, n, verified.content_hashes[n])
+            for n, row in enumerate(verified.rows)
+        ]
+        self.held.append((taken, stored))
+
+    @precondition(lambda self: self.held)
+    @rule(
+        data=st.data(),
+        what=st.sampled_from(["stored", "stored", "failed", "charged", "reverted"]),
+        again=st.booleans(),
+    )
+    def apply(self, data, what, again):
+        """Late, or a second time, or in time: what is not its own any more is left alone."""
+        taken, stored = data.draw(st.sampled_from(self.held))
+        late = outcome.BatchOutcome(taken, kinds={item.row.kind for item in stored})
+        rows = [item.row for item in stored]
+        if what == "stored":
+            late.stored = stored
+        elif what == "failed":
+            late.failed = [outcome.Failed(row, "zero", "held") for row in rows]
+        elif what == "charged":
+            late.charged = [outcome.Charged(row, "held") for row in rows]
+        now_ms = int(self.clock.now() * 1000)
+        with inside.snapshot(self.db) as connection:
+            own = work.still_claimed(connection, taken.fence)
+        before = inside.work(self.db)
+        tally = inside.in_writer(
+            self.db, lambda tx: apply.apply_if_claimed(tx, late, POLICY, now_ms)
+        )
+        assert tally.claimed == taken.count
+        assert tally.discard_reasons.get("superseded", 0) == taken.count - len(own)
+        if not own:
+            assert inside.work(self.db) == before
+        if not again:
+            self.held.remove((taken, stored))
+
+    @rule(seconds=st.sampled_from([-FAR_SECONDS, -5.0, 0.5, 2.0, 60.0, FAR_SECONDS]))
+    def the_clock_jumps(self, seconds):
+        self.clock.advance(seconds)
+
+    @rule()
+    def requeue_failed(self):
+        failed = sum(row.state == "failed" for row in inside.work(self.db).values())
+        assert self.db.admin.requeue_failed() == failed
+
+    @rule(kind=kinds, vectors=st.booleans())
+    def rebuild(self, kind, vectors):
+        target = "vec" if vectors else "fts"
+        if kind not in self.model.kinds:
+            with pytest.raises(InvalidInputError):
+                self.db.admin.rebuild(kind, target)
+        elif target == "vec" and not self.model.content.indexed.get(kind):
+            with pytest.raises(KindNotVectorIndexedError):
+                self.db.admin.rebuild(kind, target)
+        else:
+            self.db.admin.rebuild(kind, target)
+
+    @rule(embedder=st.booleans())
+    def reopen(self, embedder):
+        self.db.close()
+        self._open(embedder=embedder)
+        if embedder and self.model.embedder is None:
+            self.model.configure_embedding(MODELS[0])
+        assert "inflight" not in {row.state for row in inside.work(self.db).values()}
+
+    @rule()
+    def integrity_is_fine(self):
+        report = self.db.admin.check_integrity()
+        assert report.ok, report.findings
+
+    # --- what holds -------------------------------------------------------------------------------
+
+    @invariant()
+    def everything_holds(self):
+        if self.db is None:
+            return
+        with inside.snapshot(self.db) as connection:
+            invariants.check(connection, MODELS)
+            invariants.check_model(connection, self.model)
+            counters = invariants.counters(connection)
+        if self.counters is not None:
+            invariants.check_growth(self.counters, counters)
+        self.counters = counters
+
+
+EngineMachine.TestCase.settings = settings(
+    max_examples=int(os.environ.get("FATHOMDB_EXAMPLES", "25")),
+    stateful_step_count=30,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+TestEngine = EngineMachine.TestCase

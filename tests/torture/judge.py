@@ -1,0 +1,153 @@
+"""Judging what a killed process left: opened again, compared row by row, drained, compared again."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import fathomdb
+import inside
+import invariants
+from model import RefusedError
+from torture import operations
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fathomdb.store.connection import Connection
+    from invariants import Counters
+    from model import Model
+    from torture.operations import Operation
+
+DRAIN_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was found, where nothing was wrong.
+
+    Attributes:
+        committed: Which of the operations without an answer are in the file, in their order.
+        counters: The file's, to be compared with at the next kill.
+        rows: Rows that were compared: nodes of all versions, chunks, vectors, work.
+        died: Rows that were failed as ``process_died`` and requeued.
+    """
+
+    committed: tuple[bool, ...]
+    counters: Counters
+    rows: int
+    died: int
+
+
+def judge(
+    path: str, known: Model, unanswered: Sequence[Operation], since: Counters | None, cursor: int
+) -> Verdict:
+    """Opens the file and checks everything.
+
+    Args:
+        path: The file, which no process has open.
+        known: What was acknowledged.
+        unanswered: What was begun and not answered: each is there wholly, or not at all.
+        since: The counters that the file had before.
+        cursor: The greatest commit number of an acknowledged receipt.
+
+    Raises:
+        AssertionError: Something is wrong.
+    """
+    with operations.open_engine(path, background=False) as db:
+        with inside.snapshot(db) as connection:
+            invariants.check(connection, operations.EMBEDDERS)
+            counters = invariants.counters(connection)
+            committed, found = _committed(connection, known, unanswered)
+            states = dict(
+                connection.execute(
+                    "SELECT state, count(*) FROM vector_projection_work GROUP BY state"
+                )
+            )
+        assert "inflight" not in states, f"rows are stuck after recovery: {states}"
+        assert counters.cursor >= cursor, f"commit {cursor} was acknowledged, last is {counters}"
+        if since is not None:
+            invariants.check_growth(since, counters)
+        died = _requeue_died(db)
+        _drained(db, found)
+        with inside.snapshot(db) as connection:
+            rows = _count(connection)
+            counters = invariants.counters(connection)
+    return Verdict(committed, counters, rows, died)
+
+
+def _committed(
+    connection: Connection, known: Model, unanswered: Sequence[Operation]
+) -> tuple[tuple[bool, ...], Model]:
+    """Finds which of the unanswered operations explain the file; no half of one ever does."""
+    found = invariants.content(connection)
+    closest: list[str] | None = None
+    for chosen in itertools.product((False, True), repeat=len(unanswered)):
+        candidate = known.copy()
+        try:
+            for operation in itertools.compress(unanswered, chosen):
+                operations.apply(candidate, operation)
+        except RefusedError:
+            continue  # the engine would have refused it too: it cannot be there
+        said = invariants.differences(found, candidate.content)
+        if not said:
+            return chosen, candidate
+        if closest is None or len(said) < len(closest):
+            closest = said
+    raise AssertionError(
+        f"the file is not what was acknowledged, whichever of {len(unanswered)} unanswered "
+        f"operations are in it: {unanswered}\n" + "\n".join(closest or [])
+    )
+
+
+def _requeue_died(db: fathomdb.Engine) -> int:
+    failed = db.admin.failed_work()
+    others = [row for row in failed if row.cause != "process_died"]
+    assert not others, f"rows failed that no process died of: {others}"
+    return db.admin.requeue_failed() if failed else 0
+
+
+def _drained(db: fathomdb.Engine, expected: Model) -> None:
+    # A rebuild that was cut off goes on by itself; this one waits behind it and does nothing.
+    db._runtime.rebuilder.rebuild_fts(lambda _: False).result(DRAIN_SECONDS)
+    report = db.admin.drain_vector_projection(timeout=DRAIN_SECONDS)
+    assert inside.adds_up(report), report
+    assert (report.stopped_by, report.remaining, report.failed) == ("idle", 0, 0), report
+    with inside.snapshot(db) as connection:
+        invariants.check(connection, operations.EMBEDDERS)
+        invariants.check_model(connection, expected)
+    invariants.check_projected(db, expected)
+    integrity = db.admin.check_integrity()
+    assert integrity.ok, integrity
+    assert not integrity.skipped, integrity
+
+
+def _count(connection: Connection) -> int:
+    tables = ("nodes", "chunks", "vector_ledger", "vector_projection_work")
+    return sum(connection.execute(f"SELECT count(*) FROM {table}").get for table in tables)
+
+
+def judge_exports(folder: str, acknowledged: Sequence[int]) -> int:
+    """Every export is whole or does not verify; acknowledged ones verify. Removes them.
+
+    Returns how many were whole.
+    """
+    whole = 0
+    for number in acknowledged:
+        assert os.path.exists(f"{folder}/{number}.db"), f"export {number} is gone"
+    for manifest in glob.glob(f"{folder}/*.db.manifest.json"):
+        if ".partial" in manifest:
+            continue
+        path = manifest.removesuffix(".manifest.json")
+        fathomdb.verify_export(path)
+        with operations.open_engine(path, background=False) as db, inside.snapshot(db) as connection:
+            invariants.check(connection, operations.EMBEDDERS)
+        whole += 1
+    verified = {f"{folder}/{number}.db.manifest.json" for number in acknowledged}
+    assert verified <= set(glob.glob(f"{folder}/*.manifest.json")), "an export has no manifest"
+    for name in os.listdir(folder):
+        os.unlink(f"{folder}/{name}")
+    return whole
