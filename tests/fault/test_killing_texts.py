@@ -6,8 +6,12 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 import inside
 from fathomdb import EngineConfig, Node
+from fathomdb.embedders.protocol import EmbedderLimits
+from fathomdb.store import work
 from fathomdb.testing import DeterministicEmbedder
 
 MAX_ATTEMPTS = EngineConfig().max_attempts
@@ -91,3 +95,50 @@ def test_two_texts_that_kill_are_found_where_several_calls_run_at_once(path, ope
         assert deaths <= 3 * len(poison)
 
     _check_failed(open_db(), poison, 3)
+
+
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_what_must_be_alone_is_embedded_with_nothing_beside_it_and_the_others_go_on(
+    open_db, concurrency, background
+):
+    class LooksAround(DeterministicEmbedder):
+        """Sees for each call with a suspect how many rows of the file are inflight."""
+
+        beside = ()
+
+        def batch_embed(self, texts):
+            if any("suspect" in text for text in texts):
+                states = [row.state for row in inside.work(db).values()]
+                self.beside += ((len(texts), states.count("inflight")),)
+            return super().batch_embed(texts)
+
+    embedder = LooksAround(limits=EmbedderLimits(items=4, concurrency=concurrency))
+    with open_db(embedder=False) as db:
+        db.admin.configure_embedding(embedder)
+    db = open_db(embedder=False)
+    receipt = db.write(
+        [Node("Document", f"n{i}", f"{'suspect' if i % 5 == 0 else 'text'} {i}") for i in range(60)]
+    )
+
+    def plant(tx):
+        tx.db.execute(
+            "UPDATE vector_projection_work SET attempts = 2, last_error = ? WHERE chunk_key IN "
+            "(SELECT chunk_key FROM chunks WHERE text LIKE 'suspect%')",
+            (work.PROCESS_DIED,),
+        )
+
+    inside.in_writer(db, plant)
+    db.close()
+
+    config = EngineConfig(idle_poll_seconds=3600.0)
+    db = open_db(embedder=embedder, background=background, config=config)
+    if background:
+        # No poll in this time: a claim that was held back is made again by what it waited for.
+        assert db.wait(receipt, timeout=30).complete
+    else:
+        report = db.admin.drain_vector_projection(timeout=60)
+        assert (report.processed, report.stopped_by) == (60, "idle")
+
+    assert embedder.beside == ((1, 1),) * 12
+    inside.check(db, DeterministicEmbedder())

@@ -107,7 +107,6 @@ class Run:
         self._window: list[Batch] = []
         self._claiming: deque[Future[Claim]] = deque()
         self._dry = False  # the last claim found nothing; tried again after an apply or a commit
-        self._held_back = False  # so was the last claim
 
     @property
     def tally(self) -> Tally:
@@ -167,18 +166,18 @@ class Run:
                 self._claiming.append(
                     self._settling.call(self._claim(), self._model.sizes.incremental)
                 )
+            # Counted first: a claim from before a settled batch must be heard before it. What it
+            # did not find may be there now.
+            settled = self._settling.answered
             while self._claiming and self._claiming[0].done():
                 claimed = self._claiming[0].result()
                 if claimed.count:
                     self._window.append(self._begin(claimed))
                 # Only the last claim says so: one from before a commit did not see its work.
                 self._dry = not claimed.count and len(self._claiming) == 1
-                if claimed.held_back and not (self._window or self._settling or self._held_back):
-                    self._dry = False  # what it was held back for is settled by now
-                self._held_back = claimed.held_back
                 # Not before its batch is in the window, or a failure would leave it claimed.
                 self._claiming.popleft()
-            while self._settling.is_ready:
+            for _ in range(settled):
                 self._settling.collect()
                 self._on_applied(self.tally)
                 self._dry = False
@@ -346,7 +345,7 @@ class Run:
             return (
                 self._must_stop()
                 or any(batch.is_ready for batch in self._window)
-                or self._settling.is_ready
+                or self._settling.answered > 0
                 or (bool(self._claiming) and self._claiming[0].done())
                 or (may_claim and (self._wants_more() or self._reason_to_stop() is not None))
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
@@ -77,9 +78,9 @@ class Settling:
         return len(self._under_way)
 
     @property
-    def is_ready(self) -> bool:
-        """Whether ``collect`` has something to do."""
-        return bool(self._under_way) and self._under_way[0][0].done()
+    def answered(self) -> int:
+        """How many claims, from the one that was sent first on, ``collect`` need not wait for."""
+        return sum(1 for _ in itertools.takewhile(lambda sent: sent[0].done(), self._under_way))
 
     def begin(self, outcome: BatchOutcome) -> None:
         """Sends what a claim came to to the writer."""

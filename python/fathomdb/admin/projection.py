@@ -138,6 +138,8 @@ def _why_stuck(runtime: Runtime) -> str | None:
         return "the engine was opened with background=False; call admin.drain_vector_projection"
     if runtime.model.outage is not None:
         return f"the embedder is away: {runtime.model.outage}"
+    if runtime.model.pool.runs_here():
+        return "the embedder itself waits, and embeds nothing meanwhile; wait outside batch_embed"
     return None
 
 

@@ -41,8 +41,6 @@ class Claim:
     incremental: bool
     count: int
     may_wait: bool = False
-    held_back: bool = False
-    """There is work, but not beside what is inflight: look again when that is settled."""
 
 
 ALONE_AFTER = 2
@@ -64,11 +62,12 @@ def claim(
     before are claimed apart from the others and in ever smaller batches, so that whoever hangs or
     dies of one of them is soon known to do so of that one alone. Of those with which a process died
     the last such batch, a single row, is the only one inflight: at the next open it is known for
-    certain which one was being embedded.
+    certain which one was being embedded. So a claim may find nothing until what is inflight is
+    settled.
     """
     inflight = work.inflight(tx.db)
     if len(inflight) == 1 and _must_be_alone(inflight[0].attempts - 1, died=inflight[0].died):
-        return Claim(0, profile_id, True, 0, held_back=True)
+        return Claim(0, profile_id, True, 0)
     for incremental in lanes:
         # A look first: an idle queue must not cost a fence, and with it a write, every poll.
         due = work.first_due(tx.db, profile_id, incremental=incremental, now_ms=now_ms)
@@ -77,7 +76,7 @@ def claim(
         attempts = due.attempts
         if inflight and _must_be_alone(attempts, died=due.died):
             # Nothing else either, or what must be alone would wait for ever.
-            return Claim(0, profile_id, incremental, 0, held_back=True)
+            return Claim(0, profile_id, True, 0)
         fence = tx.fence()
         count = work.claim(
             tx.db,

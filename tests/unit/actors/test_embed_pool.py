@@ -205,3 +205,59 @@ def test_close_cancels_what_waits_refuses_what_comes_and_waits_for_nobody(make_p
         pool.submit(lambda: None)
     running.go.set()
     assert running_reply.result(30) == "done"
+
+
+def _threads_of(pool):
+    with pool._changed:
+        return len(pool._workers)
+
+
+def test_threads_do_not_pile_up_behind_a_call_of_the_same_object_that_never_returns():
+    # Each drain with an embedder of its own makes a pool; all of them stand at one door.
+    embedder = DeterministicEmbedder()
+    first = EmbedPool(embedder, SystemClock())
+    hung, hung_reply = _held(first)
+    assert hung.begun.wait(30)
+    first.abandon(hung_reply)
+    others = [EmbedPool(embedder, SystemClock()) for _ in range(5)]
+    given_up = [pool.submit(lambda: None) for pool in others]
+    for pool, reply in zip(others, given_up, strict=True):
+        pool.abandon(reply)
+        pool.close()
+    for pool in others:
+        pool.wait_idle()
+        while _threads_of(pool):  # on their way out, though the call has not returned
+            time.sleep(0)
+
+    assert all(reply.cancelled() for reply in given_up)
+    hung.go.set()
+    last = EmbedPool(embedder, SystemClock())
+    assert last.submit(lambda: "free again").result(30) == "free again"
+    first.close()
+    last.close()
+
+
+def test_close_cancels_a_call_that_waits_for_another_pool_of_the_same_object():
+    embedder = DeterministicEmbedder()
+    first, second = (EmbedPool(embedder, SystemClock()) for _ in range(2))
+    running, reply = _held(first, "done")
+    assert running.begun.wait(30)
+    waiting = second.submit(lambda: None)
+
+    second.close()
+
+    second.wait_idle()
+    assert waiting.cancelled()
+    running.go.set()
+    assert reply.result(30) == "done"
+    first.close()
+
+
+def test_a_call_knows_that_it_runs_inside_another_pool_of_the_same_object():
+    embedder = DeterministicEmbedder()
+    first, second = (EmbedPool(embedder, SystemClock()) for _ in range(2))
+
+    assert first.submit(second.runs_here).result(30)
+    assert not second.runs_here()
+    first.close()
+    second.close()
