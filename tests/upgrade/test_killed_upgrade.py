@@ -29,7 +29,9 @@ def run(path):
 def test_a_kill_at_any_write_of_a_migration_leaves_one_version_or_the_other(
     old_file, tmp_path, version
 ):
-    files = killed_at_writes(old_file(version), tmp_path / "killed", ".db .db-wal", exports=False)
+    files = killed_at_writes(
+        old_file(version), tmp_path / "killed", OPEN.format(exports=False), watched=".db .db-wal"
+    )
 
     found = []
     for path in files:
