@@ -14,6 +14,7 @@ import fathomdb
 import inside
 from byte_scan import left_in_files, pieces
 from fathomdb import InvalidInputError, Node, ReadOnlyError
+from fathomdb.store import fts, status
 from fathomdb.testing import DeterministicEmbedder, RecordingEmbedder
 from kill_at_write import killed_at_writes
 
@@ -244,10 +245,13 @@ def test_the_message_of_an_outage_goes_too(open_db, path):
     db = open_db(embedder=Away())
     db.write(Node("Doc", "victim", TEXT, source_ref=SOURCE))
     db.admin.drain_vector_projection(timeout=0)
-    assert "Quibblefax" in db.admin.status().outage
+    said = db.admin.status().outage
+    assert "Quibblefax" in said
+    inside.in_writer(db, lambda tx: status.write(tx.db, {"outage": said}))
 
     db.admin.erase_source(SOURCE)
 
+    assert left_in_files(path, pieces(TEXT)) == []
     assert "Quibblefax" not in db.admin.status().outage
     db.close()
     assert left_in_files(path, pieces(TEXT)) == []
@@ -363,8 +367,13 @@ def test_copies_that_sqlite_leaves_in_the_gaps_of_pages_go_as_well(open_db, path
     assert left_in_files(path, traces) == []
     assert db.admin.check_integrity().ok
     # Nor may a page come back that the writer had in its cache.
-    for node_id in secrets.keys() - set(erased):
-        db.patch(node_id, {"touched": True})
+    # As long as they were, so that their pages are not laid out anew.
+    db.write(
+        [
+            Node("Doc", node.node_id, f"{node.text[:-1]}!", node.properties)
+            for node in db.get_many(sorted(secrets.keys() - set(erased))).values()
+        ]
+    )
     assert left_in_files(path, traces) == []
 
 
@@ -377,7 +386,6 @@ def test_an_export_made_after_an_erasure_has_nothing_of_it(filled, tmp_path):
 
 def test_a_text_rebuild_under_way_loses_the_words_too(filled, path):
     db, traces = filled
-    from fathomdb.store import fts
 
     def half_a_rebuild(tx):
         fts.rebuild_begin(tx.db, "trigram")
