@@ -334,7 +334,7 @@ def test_every_pair_of_faults_of_the_file_and_of_its_rows_is_repaired(prepared, 
                 db.admin.repair()
         assert_is_as_its_twin(path, prepared)
 
-    for chosen in sets_with_every_pair(names, 8, random.Random(seed)):
+    for chosen in sets_with_every_pair(names, 12, random.Random(seed)):
         path, met = strike(chosen)
         repair(path)
         never_met -= met
