@@ -48,6 +48,9 @@ MORE_THAN_ANY_ATTEMPTS = 1_000
 """Attempts beyond ``max_attempts``: it may have been greater, and a killed process gives none back."""
 
 
+_MOST = 1 << 62  # what SQLite can still compare with
+
+
 def check(runtime: Runtime, progress: Callable[[int, int], None] | None) -> IntegrityReport:
     """Looks at every row, in one snapshot, so that what is written meanwhile is no finding."""
     return look(runtime, progress, lambda _: None)
@@ -128,8 +131,8 @@ def limits(runtime: Runtime) -> Limits:
     now_ms = runtime.now_ms()
     return Limits(
         now_ms,
-        min(now_ms + int(1000 * longest), (1 << 62)),
-        config.max_attempts + MORE_THAN_ANY_ATTEMPTS,
+        min(now_ms + int(1000 * longest), _MOST),
+        min(config.max_attempts + MORE_THAN_ANY_ATTEMPTS, _MOST),
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import fathomdb
 import inside
-from fathomdb import Node, ReadOnlyError
+from fathomdb import EngineConfig, Node, ReadOnlyError
 from fathomdb.admin import integrity
 from fathomdb.admin.repair import BATCH, _Repairs
 from fathomdb.testing import DeterministicEmbedder, RecordingEmbedder
@@ -134,6 +134,55 @@ def test_what_is_inflight_and_nothing_works_on_is_found_by_its_owner_and_waits_a
     assert (report.ok, report.repaired) == (True, {"work_stuck": 1})
     assert inside.work(db)["d1#0"].state == "pending"
     assert db.admin.drain_vector_projection().processed == 1
+
+
+def test_claims_that_began_since_a_stuck_row_was_found_are_left_to_their_run(open_db):
+    recording = RecordingEmbedder(DeterministicEmbedder())
+    db = open_db(embedder=recording)
+    db.write(Node("Doc", "d1", "text"))
+    spoil(db, "UPDATE vector_projection_work SET state = 'inflight', attempts = 1")
+    found: list[fathomdb.Finding] = []
+    integrity.look(db._runtime, None, found.append)
+    assert [finding.code for finding in found] == ["work_stuck"]
+    db.write(Node("Doc", "d2", "another text"))
+    recording.hold()
+    drain = threading.Thread(target=db.admin.drain_vector_projection)
+    drain.start()
+    recording.wait_held()
+    try:
+        repairs = _Repairs(db._runtime)
+        repairs.hear(found[0])
+        repairs.finish()
+        assert inside.work(db)["d2#0"].state == "inflight"
+        assert repairs.count == 0
+    finally:
+        recording.release()
+        drain.join()
+    assert db.admin.repair().repaired == {"work_stuck": 1}
+
+
+def test_vectors_that_were_made_since_strays_were_found_in_their_table_stay(db):
+    fill(db, 3)
+    spoil(db, "DELETE FROM vector_ledger")
+    repairs = _Repairs(db._runtime)
+    integrity.look(db._runtime, None, repairs.hear)
+    db.admin.disable_vec("Doc")
+    db.admin.configure_vec("Doc")
+    db.admin.drain_vector_projection()
+    stored = inside.blobs(db)
+
+    repairs.finish()
+
+    assert len(stored) == 3
+    assert inside.blobs(db) == stored
+    assert inside.work(db) == {}
+
+
+def test_numbers_of_an_engine_without_limits_can_be_compared_with(open_db):
+    config = EngineConfig(max_attempts=10**30, retry_wait_seconds=float("inf"))
+    db = open_db(config=config)
+    fill(db, 2)
+    assert db.admin.check_integrity().ok
 
 
 def test_a_repair_beside_writers_and_the_background_undoes_nothing(
