@@ -46,8 +46,6 @@ LATER_THAN_ANY_WAIT_SECONDS = 86_400.0
 """A day beyond the longest wait of a row: clocks differ, and the owner's waits may be longer."""
 MORE_THAN_ANY_ATTEMPTS = 1_000
 """Attempts beyond ``max_attempts``: it may have been greater, and a killed process gives none back."""
-
-
 _MOST = 1 << 62  # what SQLite can still compare with
 
 

@@ -1,4 +1,4 @@
-"""check_integrity: every sort of fault, planted behind the engine's back, is found by its name."""
+"""check_integrity: what is no fault is not found, and what it takes to tell; the fault matrix has each sort."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import sqlite_vec
 import fathomdb
 from fathomdb import Node
 from fathomdb.admin.integrity import FINDINGS_PER_CODE
-from fathomdb.store import audit, vectors
+from fathomdb.store import audit, status, vectors
 from fathomdb.store.connection import open_checker
+from fathomdb.store.findings import Finding
 from fathomdb.testing import DeterministicEmbedder, Fault, FlakyEmbedder
 
 if TYPE_CHECKING:
@@ -84,6 +85,15 @@ def test_a_healthy_file_with_a_history_is_ok(mixed):
 
 def test_an_empty_file_is_ok(db):
     assert db.admin.check_integrity().ok
+
+
+def test_every_counter_of_an_engine_is_one_that_the_check_looks_at(db):
+    assert set(db._runtime.counters.values()) == set(status.COUNTERS)
+
+
+def test_a_finding_has_a_code_that_is_listed():
+    with pytest.raises(ValueError, match="not a code"):
+        Finding("unheard_of", "nodes", "something")
 
 
 def test_a_file_whose_text_index_is_half_rebuilt_is_ok(mixed):
