@@ -51,21 +51,19 @@ class Fault:
     plant: Callable[[apsw.Connection, str], object]
     of_row: bool = False
     remains: frozenset[str] = frozenset()
-    embeds_all: bool = False
-    """Whether it costs the vectors of a whole kind."""
+    costs: str = "logical_id = 't1'"
+    """Whose texts it costs an embedding at most, as a condition on their node."""
 
 
 FAULTS: dict[str, Fault] = {}
 
 
 def fault(
-    *codes: str, of_row: bool = False, remains: tuple[str, ...] = (), embeds_all: bool = False
+    *codes: str, of_row: bool = False, remains: tuple[str, ...] = (), **options: str
 ) -> Callable[[Callable[[apsw.Connection, str], object]], object]:
     def noted(plant: Callable[[apsw.Connection, str], object]) -> object:
         name = plant.__name__
-        FAULTS[name] = Fault(
-            name, frozenset(codes), plant, of_row, frozenset(remains), embeds_all
-        )
+        FAULTS[name] = Fault(name, frozenset(codes), plant, of_row, frozenset(remains), **options)
         return plant
 
     return noted
@@ -118,7 +116,7 @@ def number_of(node_id: str) -> int:
 # --- rows: the chunk's own ------------------------------------------------------------------------
 
 
-@fault("chunk_hash", of_row=True)
+@fault("chunk_hash", "ledger_hash", of_row=True)
 def a_hash_of_another_text(file, node_id):
     file.execute(f"UPDATE chunks SET canonical_hash = {ZEROS} WHERE chunk_key = {key_of(node_id)}")
 
@@ -335,7 +333,9 @@ def counts_that_begin_again(file, _):
 
 @fault("text_rebuild")
 def a_rebuild_of_an_index_that_is_not_there(file, _):
-    file.execute("UPDATE engine_state SET fts_next_tokenizer = 'trigram', fts_next_upto = 3")
+    file.execute(
+        "UPDATE engine_state SET fts_next_tokenizer = 'porter unicode61', fts_next_upto = 3"
+    )
 
 
 @fault("text_rebuild")
@@ -374,9 +374,7 @@ def a_view_that_shows_something_else(file, _):
 
 @fault("schema_object")
 def a_trigger_of_somebody(file, _):
-    file.execute(
-        "CREATE TRIGGER theirs AFTER INSERT ON nodes BEGIN SELECT 1; END; "
-    )
+    file.execute("CREATE TRIGGER theirs AFTER INSERT ON nodes BEGIN SELECT 1; END; ")
 
 
 def define(file, name, sql):
@@ -411,7 +409,7 @@ def a_model_that_is_not_active(file, _):
     file.execute("UPDATE vector_embedding_profiles SET state = 'retired'")
 
 
-@fault("index_profile", "vector_table_unknown", embeds_all=True)
+@fault("index_profile", "vector_table_unknown", "vector_not_owed", "ledger_not_wanted")
 def an_index_under_another_model(file, _):
     file.execute("UPDATE vector_index_schemas SET profile_id = 2 WHERE kind = 'Note'")
 
@@ -433,15 +431,15 @@ def a_model_of_another_normalization(file, _):
     )
 
 
-@fault("foreign_key", "index_profile")
-def a_model_that_is_gone(file, _):
-    file.execute("DELETE FROM vector_embedding_profiles WHERE profile_id = 1")
+@fault("foreign_key", "index_profile", "vector_table_unknown", costs="1")
+def every_model_is_gone(file, _):
+    file.execute("DELETE FROM vector_embedding_profiles")
 
 
 # --- what rows stand on: vector tables ------------------------------------------------------------
 
 
-@fault("vector_table_missing", embeds_all=True)
+@fault("vector_table_missing", costs="kind = 'Note'")
 def a_vector_table_that_is_gone(file, _):
     file.execute(f'DROP TABLE IF EXISTS "{NOTE}"')
 
@@ -451,7 +449,7 @@ def a_vector_table_of_no_kind(file, _):
     file.execute("CREATE VIRTUAL TABLE vec_stray USING vec0(embedding float[8])")
 
 
-@fault("vector_table_definition", embeds_all=True)
+@fault("vector_table_definition", costs="kind = 'Note'")
 def a_vector_table_of_another_dimension(file, _):
     file.execute(
         f'DROP TABLE "{NOTE}"; CREATE VIRTUAL TABLE "{NOTE}" USING '
@@ -459,31 +457,29 @@ def a_vector_table_of_another_dimension(file, _):
     )
 
 
-@fault("vector_block", embeds_all=True)
+@fault("vector_block", costs="kind = 'Note'")
 def a_block_that_is_too_short(file, _):
     file.execute(f"UPDATE \"{NOTE}_vector_chunks00\" SET vectors = x'00' WHERE rowid = 1")
 
 
-@fault("vector_block", embeds_all=True)
+@fault("vector_block", costs="kind = 'Note'")
 def a_block_that_is_gone(file, _):
     file.execute(f'DELETE FROM "{NOTE}_chunks"')
 
 
-@fault("vector_block", embeds_all=True)
+@fault("vector_block", costs="kind = 'Note'")
 def two_vectors_in_the_place_of_each_other(file, _):
     offsets = file.execute(f'SELECT rowid, chunk_offset FROM "{NOTE}_rowids" LIMIT 2').fetchall()
     for (key, _), (_, offset) in zip(offsets, reversed(offsets), strict=True):
-        file.execute(
-            f'UPDATE "{NOTE}_rowids" SET chunk_offset = ? WHERE rowid = ?', (offset, key)
-        )
+        file.execute(f'UPDATE "{NOTE}_rowids" SET chunk_offset = ? WHERE rowid = ?', (offset, key))
 
 
-@fault("unreadable", embeds_all=True)
+@fault("unreadable", costs="kind = 'Note'")
 def vectors_that_are_gone(file, _):
     file.execute(f'DROP TABLE IF EXISTS "{NOTE}_vector_chunks00"')
 
 
-@fault("schema_object", "vector_table_missing", embeds_all=True)
+@fault("schema_object", "vector_table_missing", costs="kind = 'Note'")
 def a_vector_table_that_left_its_parts(file, _):
     file.execute("PRAGMA writable_schema = ON")
     file.execute("DELETE FROM sqlite_master WHERE name = ?", (NOTE,))
@@ -505,7 +501,7 @@ def a_text_index_without_its_words(file, _):
 
 @fault("text_index", "sqlite")
 def a_text_index_that_does_not_know_its_pages(file, _):
-    file.execute("DELETE FROM chunks_fts_idx")
+    file.execute("UPDATE chunks_fts_idx SET pgno = pgno + 2")
 
 
 @fault("schema_object", "unreadable")
@@ -560,6 +556,22 @@ def a_version_that_ended_before_it_began(file, _):
 def a_version_of_a_commit_that_cannot_be(file, node_id):
     file.execute(
         "UPDATE nodes SET written_cursor = 9223372036854775807 "
+        f"WHERE logical_id = '{plain(node_id)}'"
+    )
+
+
+@fault("chunk_order", remains=("chunk_order",))
+def two_pieces_of_a_caller_in_one_place(file, _):
+    file.execute(
+        "UPDATE chunks SET ordinal = 0 WHERE node_key = "
+        "(SELECT node_key FROM nodes WHERE logical_id = 'cut')"
+    )
+
+
+@fault("sqlite", remains=("sqlite",))
+def properties_that_are_no_json(file, node_id):
+    file.execute(
+        "PRAGMA ignore_check_constraints = ON; UPDATE nodes SET properties = '{' "
         f"WHERE logical_id = '{plain(node_id)}'"
     )
 

@@ -46,6 +46,7 @@ LATER_THAN_ANY_WAIT_SECONDS = 86_400.0
 """A day beyond the longest wait of a row: clocks differ, and the owner's waits may be longer."""
 MORE_THAN_ANY_ATTEMPTS = 1_000
 """Attempts beyond ``max_attempts``: it may have been greater, and a killed process gives none back."""
+_MOST = 1 << 62  # what SQLite can still compare with
 
 
 def check(runtime: Runtime, progress: Callable[[int, int], None] | None) -> IntegrityReport:
@@ -128,8 +129,8 @@ def limits(runtime: Runtime) -> Limits:
     now_ms = runtime.now_ms()
     return Limits(
         now_ms,
-        min(now_ms + int(1000 * longest), (1 << 62)),
-        config.max_attempts + MORE_THAN_ANY_ATTEMPTS,
+        min(now_ms + int(1000 * longest), _MOST),
+        min(config.max_attempts + MORE_THAN_ANY_ATTEMPTS, _MOST),
     )
 
 

@@ -49,12 +49,14 @@ class Remaining:
 class RepairReport:
     """What a repair did; ``ok`` where a check now finds nothing.
 
-    ``repaired`` counts findings that were put right by code, ``done`` says of at most 100 of each
-    code what was done. ``remaining`` are those that a last check, ``integrity``, still finds, at
-    most 100 of each code.
+    ``found`` counts by code what was wrong at first, ``repaired`` what was put right, which may be
+    more: what is wrong with a table hides what is wrong with its rows. ``done`` says of at most 100
+    of each code what was done. ``remaining`` are those that a last check, ``integrity``, still
+    finds, at most 100 of each code.
     """
 
     ok: bool
+    found: Mapping[str, int]
     repaired: Mapping[str, int]
     done: tuple[Repaired, ...]
     remaining: tuple[Remaining, ...]
@@ -70,9 +72,11 @@ def run(runtime: Runtime, progress: Callable[[int, int], None] | None) -> Repair
         )
     began = runtime.config.clock.monotonic()
     repairs = _Repairs(runtime)
+    found: Mapping[str, int] | None = None
     for _ in range(MOST_PASSES):
         before = repairs.count
         report = integrity.look(runtime, progress, repairs.hear)
+        found = report.found if found is None else found
         repairs.finish()
         if repairs.count == before:
             break
@@ -80,6 +84,7 @@ def run(runtime: Runtime, progress: Callable[[int, int], None] | None) -> Repair
         report = integrity.check(runtime, progress)
     return RepairReport(
         ok=report.ok,
+        found=found or {},
         repaired=dict(repairs.repaired),
         done=tuple(repairs.done),
         remaining=tuple(Remaining(found, ADVICE[found.code]) for found in report.findings),
@@ -110,7 +115,6 @@ _OF_NODES = frozenset({"chunk_order", "chunk_offsets"})
 _OF_TEXT = frozenset(
     {"text_row_missing", "text_row_orphaned", "text_index", "text_settings", "text_rebuild"}
 )
-_RIGHT_ALREADY = "it was right when it came to it: another repair, or a write, had put it right"
 
 
 class _Repairs:
@@ -187,7 +191,7 @@ class _Repairs:
                 # One that is gone was rewritten or retired since: nothing of it is wrong any more.
                 if finding.chunk_id is not None and finding.chunk_id in done:
                     said = "; ".join(dict.fromkeys(done[finding.chunk_id]))
-                    self._note(finding, said or _RIGHT_ALREADY)
+                    self._note(finding, said or repair.RIGHT_ALREADY)
 
     def _flush_nodes(self) -> None:
         batch, self._nodes[:] = [*self._nodes], []

@@ -151,7 +151,8 @@ class AdminService:
 
         It reads one snapshot and hinders nobody, but for the last step: comparing every word of the
         full-text index keeps the writer busy, for about 7 seconds a million chunks. ``progress`` is
-        called with (rows checked, rows in all) after each page. Damage is reported, not raised.
+        called with (rows checked, rows in all) after each page. Damage is reported, not raised, by
+        the codes of ``docs/reference/findings.md``; ``repair`` puts it right.
         """
         return integrity.check(self._runtime, progress)
 

@@ -1,4 +1,4 @@
-"""``fathomdb check``: is every row of the file what it must be?"""
+"""``fathomdb check``: is every row of the file what it must be, and can it be put right?"""
 
 from __future__ import annotations
 
@@ -18,31 +18,110 @@ from fathomdb.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
     from fathomdb.admin.integrity import IntegrityReport
+    from fathomdb.admin.repair import RepairReport
     from fathomdb.engine import Engine
+    from fathomdb.store.findings import Finding
 
 SHOWN_FINDINGS = 20
 
 
 @click.command("check", short_help="Look at every row, and say what is wrong.")
 @database.db_option
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Put right what is wrong, and say what was done; records and texts are never changed.",
+)
 @database.json_option
-def command(*, path: str, as_json: bool) -> int:
+def command(*, path: str, repair: bool, as_json: bool) -> int:
     """Look at every row of a database, and say what is wrong.
 
     Where TARGET.manifest.json of an export lies beside the file, its checksum is compared too, and
-    the file is only read. Ends with 1 where something is wrong.
+    the file is only read. Ends with 1 where something is wrong; with --repair, where something is
+    still wrong at the end.
     """
     database.must_exist(path)
     has_manifest = os.path.exists(os.path.realpath(path) + MANIFEST_SUFFIX)
+    if repair and has_manifest:
+        raise InvalidInputError(
+            f"{path} is an export, and repairing it would make it another file than its manifest "
+            f"vouches for; copy it without {MANIFEST_SUFFIX}, and repair the copy"
+        )
+    if repair:
+        return _repair(path, as_json=as_json)
     # First of all: opening the file for writing would change it.
     not_as_exported = _verify(path) if has_manifest else None
     report = _check(path, only_read=has_manifest)
+    if has_manifest and not_as_exported is None:
+        not_as_exported = _other_counts(path, report)
     if as_json:
         _print_json(report, not_as_exported, has_manifest=has_manifest)
     else:
         _print(report, not_as_exported, has_manifest=has_manifest)
     return exits.DONE if report.ok and not_as_exported is None else exits.PROBLEM
+
+
+def _repair(path: str, *, as_json: bool) -> int:
+    from fathomdb.cli import bars, terminal
+    from fathomdb.records import to_plain
+
+    with database.own(path) as db:
+        with bars.one("Repairing", "rows") as progress:
+            report = db.admin.repair(progress)
+        owed = sum(
+            kind.vector_index.pending_incremental + kind.vector_index.pending_backfill
+            for kind in db.admin.status().kinds
+            if kind.vector_index is not None
+        )
+    if as_json:
+        terminal.print_json({**to_plain(report), "owed": owed})
+    else:
+        _print_repair(report, owed)
+    return exits.DONE if report.ok else exits.PROBLEM
+
+
+def _print_repair(report: RepairReport, owed: int) -> None:
+    from fathomdb.cli import terminal
+
+    console = terminal.out()
+    found, repaired = sum(report.found.values()), sum(report.repaired.values())
+    left = sum(report.integrity.found.values())
+    if not found:
+        console.print("Nothing is wrong, and nothing was changed", style="green")
+        return
+    took = f"in {formats.duration(report.seconds)}"
+    if report.ok:
+        said = f"{formats.counted(repaired, 'problem')} put right {took}: nothing is wrong now"
+        console.print(said, style="green")
+    else:
+        said = f"{formats.counted(repaired, 'problem')} put right {took}, {left:,} left"
+        console.print(said, style="bold red")
+    _print_rows(console, "done", [(item.finding, item.done) for item in report.done], repaired)
+    _print_rows(
+        console, "what to do", [(item.finding, item.advice) for item in report.remaining], left
+    )
+    if owed:
+        say(f"{formats.counted(owed, 'vector')} owed: fathomdb drain makes them")
+
+
+def _print_rows(
+    console: Console, column: str, rows: Sequence[tuple[Finding, str]], total: int
+) -> None:
+    from fathomdb.cli import terminal
+
+    if not rows:
+        return
+    table = terminal.table("problem", "what", column)
+    for finding, said in rows[:SHOWN_FINDINGS]:
+        table.add_row(finding.code, formats.printable(finding.message), formats.printable(said))
+    console.print(table)
+    if total > SHOWN_FINDINGS:
+        console.print(f"{SHOWN_FINDINGS} of {total:,}; --json lists the first 100 of each problem")
 
 
 def _verify(path: str) -> str | None:
@@ -52,6 +131,17 @@ def _verify(path: str) -> str | None:
     except (CorruptDatabaseError, InvalidInputError) as error:
         return str(error)
     return None
+
+
+def _other_counts(path: str, report: IntegrityReport) -> str | None:
+    """Where the manifest of a file that was not changed says another number of rows."""
+    said = verify_export(path).counts
+    wrong = [
+        f"{said.get(name)} {name.replace('_', ' ')}, and there are {number}"
+        for name, number in report.counts.items()
+        if said.get(name) != number
+    ]
+    return f"the manifest says {'; '.join(wrong)}" if wrong else None
 
 
 def _check(path: str, *, only_read: bool) -> IntegrityReport:
@@ -107,6 +197,8 @@ def _print(report: IntegrityReport, not_as_exported: str | None, *, has_manifest
         if problems > SHOWN_FINDINGS:
             by_code = ", ".join(f"{n:,} {code}" for code, n in sorted(report.found.items()))
             console.print(f"In all: {by_code}; --json lists the first 100 of each")
+    if report.findings and not has_manifest:
+        say("fathomdb check --repair puts right what the file itself has the means for")
     grid = terminal.facts()
     grid.columns[1].justify = "right"
     for name, number in report.counts.items():

@@ -16,7 +16,7 @@ import apsw
 from fathomdb import _native
 from fathomdb.errors import CorruptDatabaseError, InvalidInputError
 from fathomdb.store import audit_rules, audit_structure, audit_text, audit_vectors, fts, vectors
-from fathomdb.store.audit_rules import RULES
+from fathomdb.store.audit_rules import INDEX_RULES, RULES
 from fathomdb.store.connection import quote
 from fathomdb.store.findings import Finding, of_chunk
 
@@ -56,6 +56,8 @@ def run(db: apsw.Connection, limits: Limits, progress: Callable[[int], None]) ->
         return  # every other rule compares with that row
     yield from _reading("sqlite_master", audit_structure.objects(db))
     yield from _reading("vector_embedding_profiles", audit_structure.identities(db))
+    for rule in INDEX_RULES:
+        yield from _reading(rule.table, rule.apply(db))
     tables: list[tuple[str, Profile]] = []
     yield from _reading("vector_index_schemas", audit_structure.vector_tables(db, tables))
     yield from _reading(fts.MAIN, audit_text.settings(db))

@@ -25,6 +25,26 @@ INFLIGHT = Rule(
 )
 """No rule of a check: only who knows that nothing is claimed may say so."""
 
+INDEX_RULES: tuple[Rule, ...] = (
+    Rule(
+        "index_profile",
+        "vector_index_schemas",
+        "the vector index of kind {detail} is enabled under a profile that is not active",
+        "SELECT NULL, NULL, NULL, s.kind FROM vector_index_schemas AS s "
+        "LEFT JOIN vector_embedding_profiles AS p USING (profile_id) "
+        "WHERE s.enabled = 1 AND p.state IS NOT 'active'",
+    ),
+    Rule(
+        "index_disabled",
+        "vector_index_schemas",
+        "the vector index of kind {detail} is disabled, and its row says that it has a model, a "
+        "rebuild or a state",
+        "SELECT NULL, NULL, NULL, kind FROM vector_index_schemas WHERE enabled = 0 AND "
+        "(profile_id IS NOT NULL OR rebuild_after_key IS NOT NULL OR state <> 'stale')",
+    ),
+)
+"""What is said of a kind's vectors follows from these."""
+
 RULES: tuple[Rule, ...] = (
     Rule(
         "node_cursor",
@@ -68,22 +88,6 @@ RULES: tuple[Rule, ...] = (
         "FROM chunks) AS p JOIN nodes AS n USING (node_key) WHERE CASE n.split WHEN 1 "
         "THEN p.byte_start IS NOT p.begins OR p.byte_end IS NOT p.byte_start + p.size "
         "ELSE p.byte_start IS NOT NULL OR p.byte_end IS NOT NULL END",
-    ),
-    Rule(
-        "index_profile",
-        "vector_index_schemas",
-        "the vector index of kind {detail} is enabled under a profile that is not active",
-        "SELECT NULL, NULL, NULL, s.kind FROM vector_index_schemas AS s "
-        "LEFT JOIN vector_embedding_profiles AS p USING (profile_id) "
-        "WHERE s.enabled = 1 AND p.state IS NOT 'active'",
-    ),
-    Rule(
-        "index_disabled",
-        "vector_index_schemas",
-        "the vector index of kind {detail} is disabled, and its row says that it has a model, a "
-        "rebuild or a state",
-        "SELECT NULL, NULL, NULL, kind FROM vector_index_schemas WHERE enabled = 0 AND "
-        "(profile_id IS NOT NULL OR rebuild_after_key IS NOT NULL OR state <> 'stale')",
     ),
     Rule(
         "vector_not_owed",

@@ -107,8 +107,8 @@ def vector_tables(db: apsw.Connection, found: list[tuple[str, Profile]]) -> Iter
             continue
         table = vectors.table_name(index.kind, profile.profile_id)
         sql = there.pop(table, None)
-        if profile.dimension is None:
-            continue  # there is no table before the first batch tells it
+        if profile.dimension is None or profile.state != "active":
+            continue  # no table before the first batch, or a model that is a finding itself
         if sql is None:
             yield Finding(
                 "vector_table_missing", table, f"kind {index.kind} is indexed and has no {table}"

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from fathomdb.store.profiles import Profile
     from fathomdb.store.transaction import Transaction
 
+RIGHT_ALREADY = "it was right when it came to it: another repair, or a write, had put it right"
 ORPHANS = 1024
 """Rows that one transaction deletes at most."""
 _BEYOND_ANY_COUNT = 1 << 53
@@ -185,12 +186,12 @@ def _in_order(rows: list[Any]) -> list[Any]:
     """The chunks of a node in the order of its text; nothing where that is not known."""
     end = 0
     by_offset = sorted(rows, key=lambda row: -1 if row[2] is None else row[2])
-    for _, _, start, stop, size, split in by_offset:
-        if not split or (start, stop) != (end, end + size):
+    for _, _, start, _, size, split in by_offset:
+        if not split or start != end:
             break
-        end = stop
+        end += size
     else:
-        return by_offset  # offsets that fit one another are no accident
+        return by_offset  # each begins where another ends: that is no accident
     by_number = sorted(rows, key=lambda row: row[1])
     return by_number if len({row[1] for row in rows}) == len(rows) else []
 
@@ -246,25 +247,29 @@ def identities(tx: Transaction) -> str | None:
     done = []
     for profile_id, profile in profiles.every(tx.db).items():
         tables = audit_structure.dimensions(tx.db, profile_id)
-        if len(tables) > 1:
-            continue
-        for policy in NORMALIZATION_POLICIES:
-            described = dataclasses.replace(
-                profile,
-                dimension=next(iter(tables), profile.dimension),
-                normalization_policy=policy,
+        described = [
+            candidate
+            for dimension in (tables if len(tables) == 1 else {profile.dimension, *tables})
+            for policy in NORMALIZATION_POLICIES
+            if audit_structure.has_its_fingerprint(
+                tx.db,
+                candidate := dataclasses.replace(
+                    profile, dimension=dimension, normalization_policy=policy
+                ),
             )
-            if described != profile and audit_structure.has_its_fingerprint(tx.db, described):
-                tx.db.execute(
-                    "UPDATE vector_embedding_profiles SET dimension = ?, normalization_policy = ? "
-                    "WHERE profile_id = ?",
-                    (described.dimension, policy, profile_id),
-                )
-                done.append(
-                    f"the model {described}, normalization {policy}, is described as its vectors "
-                    "and its fingerprint say"
-                )
-                break
+        ]
+        # Of several, each as good as another, none is known to be the one.
+        if len(described) == 1 and described != [profile]:
+            (right,) = described
+            tx.db.execute(
+                "UPDATE vector_embedding_profiles SET dimension = ?, normalization_policy = ? "
+                "WHERE profile_id = ?",
+                (right.dimension, right.normalization_policy, profile_id),
+            )
+            done.append(
+                f"the model {right}, normalization {right.normalization_policy}, is described as "
+                "its vectors and its fingerprint say"
+            )
     return "; ".join(done) or None
 
 
@@ -282,14 +287,15 @@ def vector_table(tx: Transaction, table: str, now_ms: int, *, if_wrong: bool) ->
             profile is None
             or profile.dimension is None
             or not audit_structure.has_its_fingerprint(tx.db, profile)
-            or (if_wrong and vectors.is_made_for(there.get(table, ""), profile))
         ):
             return None
+        if if_wrong and vectors.is_made_for(there.get(table, ""), profile):
+            return RIGHT_ALREADY
         _drop_table(tx.db, kind, profile.profile_id)
         owed = indexes.enable(tx.db, kind, profile, fence=tx.fence(), now_ms=now_ms)
         return f"{table} was made again, and {owed} vectors are owed to it"
     if table not in there:
-        return None
+        return RIGHT_ALREADY
     shadow.drop(tx.db, table, shadow.VEC0)
     return f"{table}, which no index has, was dropped"
 

@@ -123,6 +123,58 @@ def test_damage_is_shown_row_by_row_and_ends_with_1(run, notes):
     assert not said["ok"]
 
 
+def test_damage_is_repaired_and_the_command_says_what_it_did(run, notes):
+    damage = apsw.Connection(notes)
+    damage.execute("UPDATE chunks SET canonical_hash = zeroblob(32)")
+    damage.close()
+
+    shown = run("check", "--db", notes, "--repair")
+
+    assert shown.code == 0
+    assert "put right" in shown.out.splitlines()[0]
+    assert "its hash was made again from its text" in shown.out
+    assert run("check", "--db", notes).code == 0
+    again = run("check", "--db", notes, "--repair")
+    assert (again.code, again.out) == (0, "Nothing is wrong, and nothing was changed\n")
+
+
+def test_a_repair_says_how_many_vectors_are_owed_and_as_json_everything(run, notes):
+    damage = apsw.Connection(notes)
+    damage.execute("UPDATE vector_ledger SET canonical_hash = zeroblob(32)")
+    damage.close()
+
+    done = run("check", "--db", notes, "--repair", "--json")
+
+    assert done.code == 0
+    assert (done.json["ok"], done.json["owed"]) == (True, 2)
+    assert done.json["found"] == done.json["repaired"] == {"ledger_hash": 2}
+    assert {item["finding"]["chunk_id"] for item in done.json["done"]} == {"rain#0", "euro#0"}
+    assert run("drain", "--db", notes).code == 0
+
+
+def test_what_a_repair_must_leave_ends_with_1_and_says_what_to_do(run, notes):
+    damage = apsw.Connection(notes)
+    damage.execute("CREATE TABLE theirs (value)")
+    damage.close()
+
+    done = run("check", "--db", notes, "--repair")
+
+    assert done.code == 1
+    assert "theirs" in done.out
+    assert "move it to a file of its own" in done.out
+
+
+def test_an_export_is_not_repaired_since_its_manifest_vouches_for_it(run, notes, tmp_path):
+    target = str(tmp_path / "copy.db")
+    run("export", target, "--db", notes)
+
+    done = run("check", "--db", target, "--repair")
+
+    assert done.code == 1
+    assert "repair the copy" in done.err
+    assert fathomdb.verify_export(target).path == target
+
+
 def test_a_check_beside_the_owner_says_what_it_left_out(spawn, open_db, path):
     db = open_db()
     db.write(fathomdb.Node("Note", "a", "text"))
@@ -149,7 +201,7 @@ def test_an_export_is_a_database_that_passes_its_check_again_and_again(run, note
     assert fathomdb.verify_export(target).path == target
 
 
-@pytest.mark.parametrize("changed", ["bytes", "manifest"])
+@pytest.mark.parametrize("changed", ["bytes", "manifest", "counts"])
 def test_an_export_that_was_changed_fails_its_check(run, notes, tmp_path, changed):
     target = tmp_path / "copy.db"
     run("export", str(target), "--db", notes)
@@ -157,6 +209,9 @@ def test_an_export_that_was_changed_fails_its_check(run, notes, tmp_path, change
     if changed == "bytes":
         said = json.loads(manifest.read_text())
         manifest.write_text(json.dumps({**said, "sha256": "0" * 64}))
+    elif changed == "counts":
+        said = json.loads(manifest.read_text())
+        manifest.write_text(json.dumps({**said, "counts": {**said["counts"], "chunks": 999}}))
     else:
         manifest.write_text("{}")
 
