@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from fathomdb.config import MAX_SEARCH_LIMIT
-from fathomdb.errors import InvalidInputError, KindNotVectorIndexedError
+from fathomdb.errors import (
+    CorruptDatabaseError,
+    InvalidInputError,
+    KindNotVectorIndexedError,
+)
 from fathomdb.records import Freshness
 from fathomdb.search import filters, hybrid, text, vector
 from fathomdb.search.hybrid import FUSIONS, Fused, Fusion
@@ -275,7 +279,13 @@ def _arms(item: Fused) -> tuple[Arm, ...]:
 
 def decode_properties(stored: str | None) -> dict[str, Any] | None:
     """Properties as they were given."""
-    properties: dict[str, Any] | None = None if stored is None else json.loads(stored)
+    try:
+        properties: dict[str, Any] | None = None if stored is None else json.loads(stored)
+    except ValueError as error:
+        raise CorruptDatabaseError(
+            f"the properties of a node in the file are not JSON ({error}); restore a backup, or look "
+            "at admin.check_integrity()"
+        ) from error
     return properties
 
 

@@ -119,6 +119,11 @@ def translate(error: Exception, path: str, db: apsw.Connection | None = None) ->
 
     ``db``, where it is known, is the connection that has just raised it.
     """
+    if isinstance(error, UnicodeDecodeError):
+        return errors.CorruptDatabaseError(
+            f"{path} is damaged (a text in it is not UTF-8: {error}); restore a backup, or look at "
+            "admin.check_integrity()"
+        )
     if not isinstance(error, apsw.Error):
         return error
     said = str(error) or type(error).__name__
@@ -155,5 +160,5 @@ def translating(path: str, db: apsw.Connection | None = None) -> Iterator[None]:
     """Raises what SQLite raises inside, on ``db`` where it is known, as one of our errors."""
     try:
         yield
-    except apsw.Error as error:
+    except (apsw.Error, UnicodeDecodeError) as error:
         raise translate(error, path, db) from error
