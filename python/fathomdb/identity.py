@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from fathomdb.errors import InvalidInputError
+from fathomdb.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +39,11 @@ class EmbedderIdentity:
             value = getattr(self, name)
             if not isinstance(value, str) or not value or "\0" in value:
                 raise InvalidInputError(f"{name} must be a non-empty string, got {value!r}")
+            if (shown := redact(value)) != value:
+                raise InvalidInputError(
+                    f"{name} has what looks like a credential ({shown!r}), and it is kept in the "
+                    "file; name the model alone"
+                )
         if self.dimension is not None and (
             isinstance(self.dimension, bool)
             or not isinstance(self.dimension, int)

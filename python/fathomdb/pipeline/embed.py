@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from fathomdb._native import PackedVectors
 from fathomdb.errors import EmbedderUnavailableError
+from fathomdb.redact import redact
 
 PROBE_TEXT = "The quick brown fox jumps over the lazy dog."
 """What every model of text can embed; never a row, so that no row decides about an outage."""
@@ -128,7 +129,7 @@ def probe() -> EmbedSteps:
 
 
 def describe(error: BaseException) -> str:
-    """An exception in one line, as it is kept with a row."""
-    said = " ".join(str(error).split())
+    """An exception in one line, as it is kept with a row: without credentials."""
+    said = redact(" ".join(str(error).split()))
     text = f"{type(error).__name__}: {said}" if said else type(error).__name__
     return text if len(text) <= 500 else text[:497] + "..."
