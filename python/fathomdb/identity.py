@@ -62,6 +62,11 @@ class EmbedderIdentity:
                 raise InvalidInputError(
                     f"preparation must map strings to strings, got {key!r}: {value!r}"
                 )
+        try:
+            for text in (self.model_identity, self.model_version, *self.preparation.items()):
+                "".join(text).encode()
+        except UnicodeEncodeError as error:
+            raise InvalidInputError(f"an identity must have a UTF-8 form: {error}") from None
         object.__setattr__(self, "preparation", MappingProxyType(dict(self.preparation)))
 
     @property
