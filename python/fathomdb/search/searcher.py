@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from fathomdb.config import MAX_SEARCH_LIMIT
+from fathomdb.config import MAX_QUERY_CHARS, MAX_SEARCH_LIMIT
 from fathomdb.errors import (
     CorruptDatabaseError,
     InvalidInputError,
@@ -86,6 +86,11 @@ def check_request(
         if not isinstance(query, str):
             raise InvalidInputError(
                 f"query must be a string, got {type(query).__name__}: {query!r}"
+            )
+        if len(query) > MAX_QUERY_CHARS:
+            raise InvalidInputError(
+                f"query has {len(query):,} characters, at most {MAX_QUERY_CHARS:,} are looked for; "
+                "ask with a part of it"
             )
         if not query.strip():
             raise InvalidInputError(f"query must have a word in it, got {query!r}")
