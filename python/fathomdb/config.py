@@ -29,6 +29,14 @@ BACKFILL_EVERY = 8
 """Every 8th tick of the actor is a backfill tick when backfill waits, so that it never starves."""
 MAX_SEARCH_LIMIT = 4096
 """The most hits of one search; sqlite-vec refuses a larger k."""
+MAX_TEXT_CHARS = 64 << 20
+"""Characters of one text: a longer one is a file by mistake; SQLite's own bound is 1 GB."""
+MAX_PROPERTIES_CHARS = 16 << 20
+"""Characters of a node's properties as JSON, which each filter on a property reads."""
+MAX_REQUEST_NODES = 1_000_000
+"""Nodes written and retired by one request, which is one transaction."""
+MAX_QUERY_CHARS = 16 << 20
+"""Characters of a query; the words beyond the first 256 are not looked for."""
 LONGEST_SECONDS = threading.TIMEOUT_MAX / 2
 """What "no limit" becomes: a lock cannot wait for longer, and half leaves room for arithmetic."""
 

@@ -213,6 +213,7 @@ class Engine:
         _check_items("retire", ended, "node ids")
         prepared = prepare.prepare(given, self._runtime.chunk_chars)
         retired = [*ended]
+        prepare.check_request_size(len(prepared) + len(retired))
         written = {item.node_id for item in prepared}
         for node_id in retired:
             prepare.check_name("a node_id in retire", node_id)

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from fathomdb.errors import InvalidInputError
+from fathomdb.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +39,11 @@ class EmbedderIdentity:
             value = getattr(self, name)
             if not isinstance(value, str) or not value or "\0" in value:
                 raise InvalidInputError(f"{name} must be a non-empty string, got {value!r}")
+            if (shown := redact(value)) != value:
+                raise InvalidInputError(
+                    f"{name} has what looks like a credential ({shown!r}), and it is kept in the "
+                    "file; name the model alone"
+                )
         if self.dimension is not None and (
             isinstance(self.dimension, bool)
             or not isinstance(self.dimension, int)
@@ -56,6 +62,11 @@ class EmbedderIdentity:
                 raise InvalidInputError(
                     f"preparation must map strings to strings, got {key!r}: {value!r}"
                 )
+        try:
+            for text in (self.model_identity, self.model_version, *self.preparation.items()):
+                "".join(text).encode()
+        except UnicodeEncodeError as error:
+            raise InvalidInputError(f"an identity must have a UTF-8 form: {error}") from None
         object.__setattr__(self, "preparation", MappingProxyType(dict(self.preparation)))
 
     @property

@@ -23,7 +23,7 @@ MOST_LINES = 600
 
 # Lowest first. A room imports from its own floor only within itself, and from any floor below.
 FLOORS = (
-    ("errors", "identity", "records", "config", "_extras", "_interpreter"),
+    ("errors", "identity", "records", "config", "redact", "_extras", "_interpreter"),
     ("_native",),
     ("store", "embedders"),
     ("pipeline", "search", "ingest"),

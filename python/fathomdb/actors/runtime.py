@@ -37,6 +37,7 @@ from fathomdb.store.connection import (
     translating,
 )
 from fathomdb.store.lock import FileLock
+from fathomdb.store.presence import Presence
 from fathomdb.store.readers import ReaderPool
 
 if TYPE_CHECKING:
@@ -325,6 +326,7 @@ def start(
         owned = None
         if read_only:
             _check_readable(path, config)
+            presence = Presence(path)
         else:
             _check_ours(path, config)
             lock = FileLock(path)
@@ -332,17 +334,19 @@ def start(
             undo.callback(lock.release)
             db = _open_and_migrate(path, durability, config, before_migration)
             undo.callback(db.close)
+            presence = Presence(path)
             owned = _Owned(
                 lock,
                 WriterActor(
                     db,
                     path=path,
+                    presence=presence,
                     mailbox_size=config.mailbox_size,
                     group_size=config.group_size,
                     group_rows=config.group_rows,
                 ),
             )
-        readers = ReaderPool(path, size=config.readers, cache_mib=config.cache_mib)
+        readers = ReaderPool(path, presence, size=config.readers, cache_mib=config.cache_mib)
         undo.callback(readers.close, config.close_timeout_seconds)
         runtime = Runtime(path, config, readers, owned, auto_enable, background=background)
         undo.callback(runtime.close)

@@ -9,12 +9,15 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fathomdb.actors.actor import Actor, logger
 from fathomdb.errors import EngineClosedError, FathomError, MailboxFullError, WriterTimeoutError
 from fathomdb.store.connection import Connection, translate
 from fathomdb.store.transaction import Transaction
+
+if TYPE_CHECKING:
+    from fathomdb.store.presence import Presence
 
 T = TypeVar("T")
 Operation = Callable[[Transaction], T]
@@ -43,6 +46,7 @@ class WriterActor(Actor):
         db: Connection,
         *,
         path: str,
+        presence: Presence,
         mailbox_size: int,
         group_size: int,
         group_rows: int,
@@ -50,6 +54,7 @@ class WriterActor(Actor):
         super().__init__("writer")
         self._db = db
         self._path = path
+        self._presence = presence
         self._group_size = group_size
         self._group_rows = group_rows
         self._mailbox: queue.Queue[_Request | None] = queue.Queue(mailbox_size)
@@ -122,7 +127,11 @@ class WriterActor(Actor):
             if group:
                 self._commit_group(group)
         if self._last is not None:
-            self._commit_group([_Request(self._last, 1)])
+            last = _Request(self._last, 1)
+            self._commit_group([last])
+            if (error := last.reply.exception()) is not None:
+                # The next open reverts what is inflight.
+                logger.warning("the last transaction before the close failed: %s", error)
         self._db.close()
         self._ended = True
         self._refuse_waiting(EngineClosedError())
@@ -152,6 +161,7 @@ class WriterActor(Actor):
                 answers.append((group[0], group[0].operation(tx), None))
             else:
                 answers.extend(self._run_guarded(tx, request) for request in group)
+            self._presence.check_owned()
             calls = tx.commit()
         except Exception as error:
             if tx is not None:

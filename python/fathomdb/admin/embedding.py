@@ -14,6 +14,7 @@ from fathomdb.config import LONGEST_SECONDS
 from fathomdb.embedders import registry
 from fathomdb.embedders.protocol import limits_of
 from fathomdb.errors import EmbeddingChangeRequiresAckError, FathomError, InvalidInputError
+from fathomdb.redact import redact
 from fathomdb.store import indexes, kinds, profiles, vectors, work
 
 if TYPE_CHECKING:
@@ -152,7 +153,10 @@ def _remembered(active: Profile) -> tuple[Given | None, str | None]:
         remembered = Given.of(active.plugin)
         found = remembered.embedder.identity()
     except FathomError as error:
-        return None, f"the file's model is {active}, and its embedder cannot be built: {error}"
+        return (
+            None,
+            f"the file's model is {active}, and its embedder cannot be built: {redact(str(error))}",
+        )
     if found.fingerprint != active.fingerprint:
         remembered.close_unused()
         return None, (

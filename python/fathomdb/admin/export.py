@@ -163,6 +163,10 @@ def _check_target(path: str | os.PathLike[str]) -> str:
     given = os.fspath(path)
     if not isinstance(given, str) or not given or "\0" in given:
         raise InvalidInputError(f"path must name a file to make, got {given!r}")
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        raise InvalidInputError(f"path must have a UTF-8 form, got {given!r}") from None
     target = os.path.realpath(given)
     if not os.path.isdir(os.path.dirname(target)):
         raise InvalidInputError(
@@ -192,7 +196,7 @@ def _undone_on_error(partial: str) -> Iterator[None]:
         yield
     except BaseException as error:
         for suffix in _COMPANIONS:
-            with contextlib.suppress(FileNotFoundError):
+            if os.path.lexists(partial + suffix):
                 os.unlink(partial + suffix)
         if isinstance(error, OSError):
             if error.errno in NO_ROOM:

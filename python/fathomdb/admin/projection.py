@@ -10,6 +10,7 @@ from fathomdb.admin.embedding import Given
 from fathomdb.config import LONGEST_SECONDS, check_seconds
 from fathomdb.errors import EmbedderNotConfiguredError, InvalidInputError, ReadOnlyError
 from fathomdb.records import DrainProgress, DrainReport, TickReport, WaitReport
+from fathomdb.search.filters import check_name
 from fathomdb.search.searcher import check_kinds
 from fathomdb.store import profiles, queue, work
 
@@ -91,6 +92,8 @@ def failed_work(runtime: Runtime, kind: str | None) -> tuple[FailedRow, ...]:
 
 def requeue_failed(runtime: Runtime, kind: str | None, cause: str | None) -> int:
     """Sends failed chunks back to the queue, attempts anew; returns how many."""
+    if cause is not None:
+        check_name("cause", cause)
 
     def operation(tx: Transaction) -> int:
         if kind is not None:
@@ -105,6 +108,8 @@ def requeue_failed(runtime: Runtime, kind: str | None, cause: str | None) -> int
 
 def wait(runtime: Runtime, chunk_ids: Sequence[str], timeout: float) -> WaitReport:
     """Waits until these chunks have their vectors, or until nothing can make progress."""
+    for chunk_id in chunk_ids:
+        check_name("a chunk_id of the receipt", chunk_id)
     # Nobody signals what another process does: a reader looks again and again.
     pause = runtime.config.idle_poll_seconds if runtime.read_only else LONGEST_SECONDS
     deadline = time.monotonic() + timeout

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from fathomdb._native import PackedVectors
 from fathomdb.pipeline.outage import is_outage
+from fathomdb.redact import redact
 
 PROBE_TEXT = "The quick brown fox jumps over the lazy dog."
 """What every model of text can embed; never a row, so that no row decides about an outage."""
@@ -137,9 +138,9 @@ def probe() -> EmbedSteps:
 
 
 def describe(error: BaseException) -> str:
-    """An exception in one line, as it is kept with a row."""
+    """An exception in one line, as it is kept with a row: without credentials."""
     try:
-        said = " ".join(str(error).split())
+        said = redact(" ".join(str(error).split()))
     except Exception:
         said = ""  # an error that cannot say what it is about still has a type
     text = f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from fathomdb import _native
+from fathomdb.config import MAX_PROPERTIES_CHARS, MAX_REQUEST_NODES, MAX_TEXT_CHARS
 from fathomdb.errors import InvalidInputError
 from fathomdb.records import Chunk, Node
 
@@ -57,6 +58,7 @@ def prepare(written: Iterable[Node], chunk_chars: Callable[[str], int]) -> list[
             raise InvalidInputError(
                 f"write takes Node objects, got {type(node).__name__}: {_short(node)}"
             )
+        check_request_size(len(prepared) + 1)
         node_id, text, given = node.node_id, node.text, node.chunks
         if node.kind != kind or kind is None:
             check_name("kind", node.kind)
@@ -179,11 +181,25 @@ def check_name(what: str, value: object, limit: int = MAX_ID_BYTES) -> None:
         )
 
 
+def check_request_size(nodes: int) -> None:
+    """Refuses a request that would keep everybody else waiting for one transaction."""
+    if nodes > MAX_REQUEST_NODES:
+        raise InvalidInputError(
+            f"a request has at most {MAX_REQUEST_NODES:,} nodes, this one has {nodes:,} or more; "
+            "write them in several requests, or use ingest"
+        )
+
+
 def _check_text(text: object, where: str) -> int:
     """Refuses what cannot be a chunk's text; returns its bytes of UTF-8."""
     if not isinstance(text, str):
         raise InvalidInputError(
             f"text of node {where!r} must be a string, got {type(text).__name__}: {_short(text)}"
+        )
+    if len(text) > MAX_TEXT_CHARS:
+        raise InvalidInputError(
+            f"text of node {where!r} has {len(text):,} characters, at most {MAX_TEXT_CHARS:,} are "
+            "stored; write it as several nodes"
         )
     if not text or text.isspace():
         raise InvalidInputError(
@@ -223,6 +239,11 @@ def encode_properties(properties: Mapping[str, Any], node_id: str) -> str:
         raise InvalidInputError(
             f"properties of node {node_id!r} are not JSON: {error}; got {_short(properties)}"
         ) from None
+    if len(text) > MAX_PROPERTIES_CHARS:
+        raise InvalidInputError(
+            f"properties of node {node_id!r} have {len(text):,} characters as JSON, at most "
+            f"{MAX_PROPERTIES_CHARS:,} are stored; keep long values as text"
+        )
     _utf8(f"properties of node {node_id!r}", text)
     return text
 

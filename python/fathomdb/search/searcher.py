@@ -7,8 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from fathomdb.config import MAX_SEARCH_LIMIT
-from fathomdb.errors import InvalidInputError, KindNotVectorIndexedError
+from fathomdb.config import MAX_QUERY_CHARS, MAX_SEARCH_LIMIT
+from fathomdb.errors import (
+    CorruptDatabaseError,
+    InvalidInputError,
+    KindNotVectorIndexedError,
+)
 from fathomdb.records import Freshness
 from fathomdb.search import filters, hybrid, text, vector
 from fathomdb.search.hybrid import FUSIONS, Fused, Fusion
@@ -82,6 +86,11 @@ def check_request(
         if not isinstance(query, str):
             raise InvalidInputError(
                 f"query must be a string, got {type(query).__name__}: {query!r}"
+            )
+        if len(query) > MAX_QUERY_CHARS:
+            raise InvalidInputError(
+                f"query has {len(query):,} characters, at most {MAX_QUERY_CHARS:,} are looked for; "
+                "ask with a part of it"
             )
         if not query.strip():
             raise InvalidInputError(f"query must have a word in it, got {query!r}")
@@ -275,7 +284,13 @@ def _arms(item: Fused) -> tuple[Arm, ...]:
 
 def decode_properties(stored: str | None) -> dict[str, Any] | None:
     """Properties as they were given."""
-    properties: dict[str, Any] | None = None if stored is None else json.loads(stored)
+    try:
+        properties: dict[str, Any] | None = None if stored is None else json.loads(stored)
+    except ValueError as error:
+        raise CorruptDatabaseError(
+            f"the properties of a node in the file are not JSON ({error}); restore a backup, or look "
+            "at admin.check_integrity()"
+        ) from error
     return properties
 
 

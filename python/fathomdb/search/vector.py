@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from fathomdb.config import MAX_SEARCH_LIMIT
+from fathomdb.errors import CorruptDatabaseError
 from fathomdb.search.ranked import Ranked, best_per_node
 from fathomdb.store import chunks, conditions, vectors
 
@@ -81,6 +82,11 @@ def _nearest(
 ) -> list[Ranked]:
     nearest = vectors.nearest(db, kind, profile, query, k, within)
     node_of = chunks.node_keys(db, (key for key, _ in nearest))
+    if len(node_of) < len(nearest):
+        raise CorruptDatabaseError(
+            f"{db.filename} is damaged: the vector index of kind {kind!r} has vectors of chunks that "
+            "are not there; look at admin.check_integrity()"
+        )
     return [Ranked(key, node_of[key], 1.0 - distance, distance) for key, distance in nearest]
 
 

@@ -27,18 +27,13 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.E
 
 def open_writer(path: str, *, durability: Durability, cache_mib: int) -> apsw.Connection:
     """The one connection that writes; the file is made where there is none."""
-    db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
-    _load_vec(db)
-    db.set_busy_timeout(BUSY_MS)
+    db = _connect(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE, cache_mib)
     db.execute("PRAGMA foreign_keys = ON")
-    db.execute("PRAGMA trusted_schema = OFF")
-    db.execute("PRAGMA temp_store = MEMORY")
     db.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
     # 16 MiB: with less, a bulk write copies its hot pages into the file more often.
     db.execute("PRAGMA wal_autocheckpoint = 2000")
     # Texts and vectors that were deleted must not stay readable in free pages.
     db.execute("PRAGMA secure_delete = ON")
-    _cache(db, cache_mib)
     return db
 
 
@@ -47,15 +42,9 @@ def open_reader(path: str, *, cache_mib: int, immutable: bool = False) -> apsw.C
 
     Immutable is only right while the file alone is the whole database: ``stands_alone``.
     """
-    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
     uri = f"file:{url_quote(path)}?mode=ro{'&immutable=1' if immutable else ''}"
-    db = apsw.Connection(uri, flags=flags)
-    _load_vec(db)
-    db.set_busy_timeout(5000)
+    db = _connect(uri, apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI, cache_mib)
     db.execute("PRAGMA query_only = ON")
-    db.execute("PRAGMA trusted_schema = OFF")
-    db.execute("PRAGMA temp_store = MEMORY")
-    _cache(db, cache_mib)
     return db
 
 
@@ -66,14 +55,37 @@ def open_checker(path: str, *, cache_mib: int) -> apsw.Connection:
     there its integrity_check is silent about them. All that it reads is of one commit, until it is
     closed.
     """
-    db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
-    _load_vec(db)
-    db.set_busy_timeout(5000)
+    db = _connect(path, apsw.SQLITE_OPEN_READWRITE, cache_mib)
     db.execute("PRAGMA query_only = ON")
-    db.execute("PRAGMA trusted_schema = OFF")
-    _cache(db, cache_mib)
     db.execute("BEGIN")
     return db
+
+
+def _connect(path: str, flags: int, cache_mib: int) -> apsw.Connection:
+    """What every connection is before it reads its first page."""
+    db = apsw.Connection(path, flags=flags)
+    _load_vec(db)
+    _harden(db)
+    db.set_busy_timeout(BUSY_MS)
+    db.execute("PRAGMA temp_store = MEMORY")
+    db.execute(f"PRAGMA cache_size = {-1024 * cache_mib}")
+    return db
+
+
+def _harden(db: apsw.Connection) -> None:
+    """What a file that somebody else made may not do, nor a statement that somebody else wrote.
+
+    A file is trusted with its rows and with nothing else: its schema calls no function that acts,
+    its triggers never fire (we have none), and no page passes unchecked.
+    """
+    db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+    db.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+    db.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
+    # A name in double quotes that does not exist is an error, not a string.
+    db.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
+    db.config(apsw.SQLITE_DBCONFIG_DQS_DDL, 0)
+    db.limit(apsw.SQLITE_LIMIT_ATTACHED, 0)
+    db.execute("PRAGMA cell_size_check = ON")
 
 
 def stands_alone(path: str) -> bool:
@@ -97,10 +109,6 @@ def _load_vec(db: apsw.Connection) -> None:
         db.load_extension(sqlite_vec.loadable_path())
     finally:
         db.enable_load_extension(False)
-
-
-def _cache(db: apsw.Connection, mib: int) -> None:
-    db.execute(f"PRAGMA cache_size = {-1024 * mib}")
 
 
 def only_row(rows: Iterable[Any]) -> Any:
@@ -130,6 +138,11 @@ def translate(error: Exception, path: str, db: apsw.Connection | None = None) ->
 
     ``db``, where it is known, is the connection that has just raised it.
     """
+    if isinstance(error, UnicodeDecodeError):
+        return errors.CorruptDatabaseError(
+            f"{path} is damaged (a text in it is not UTF-8: {error}); restore a backup, or look at "
+            "admin.check_integrity()"
+        )
     if not isinstance(error, apsw.Error):
         return error
     said = str(error) or type(error).__name__
@@ -166,5 +179,5 @@ def translating(path: str, db: apsw.Connection | None = None) -> Iterator[None]:
     """Raises what SQLite raises inside, on ``db`` where it is known, as one of our errors."""
     try:
         yield
-    except apsw.Error as error:
+    except (apsw.Error, UnicodeDecodeError) as error:
         raise translate(error, path, db) from error

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     import apsw
 
+    from fathomdb.store.presence import Presence
+
 
 class ReaderPool:
     """At most ``size`` connections, opened as they are needed.
@@ -28,8 +30,9 @@ class ReaderPool:
     one snapshot, since an owner may come and change the file.
     """
 
-    def __init__(self, path: str, *, size: int, cache_mib: int) -> None:
+    def __init__(self, path: str, presence: Presence, *, size: int, cache_mib: int) -> None:
         self._path = path
+        self._presence = presence
         self._cache_mib = cache_mib
         self._room = threading.Condition()
         self._free: list[apsw.Connection] = []
@@ -75,16 +78,21 @@ class ReaderPool:
                 return self._free.pop()
         try:
             with translating(self._path):
-                return open_reader(
+                db = open_reader(
                     self._path,
                     cache_mib=self._cache_mib,
                     immutable=not self._has_room and stands_alone(self._path),
                 )
+            with contextlib.ExitStack() as undo:
+                undo.callback(db.close)
+                self._presence.check_file()  # or two snapshots could be of two databases
+                undo.pop_all()
         except BaseException:
             with self._room:
                 self._in_use -= 1
                 self._room.notify()
             raise
+        return db
 
     def _give_back(self, db: apsw.Connection) -> None:
         with self._room:

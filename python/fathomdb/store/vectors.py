@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from fathomdb.errors import CorruptDatabaseError
 from fathomdb.store import keys
 from fathomdb.store.connection import quote
 
@@ -165,10 +166,15 @@ def nearest(
     """
     table = quote(table_name(kind, profile.profile_id))
     only = "" if within is None else f"AND chunk_key IN ({within.sql})"
-    rows = db.execute(
+    rows: list[Any] = db.execute(
         f"SELECT chunk_key, distance FROM {table} WHERE embedding MATCH ? AND k = ? {only}",
         (query, limit, *(within.parameters if within is not None else ())),
-    )
+    ).fetchall()
+    if any(distance is None for _, distance in rows):  # NaN, as SQLite has it
+        raise CorruptDatabaseError(
+            f"{db.filename} is damaged: the vector index of kind {kind!r} has numbers that are not "
+            "finite; look at admin.check_integrity()"
+        )
     if profile.normalizes:
         # For unit vectors |a - b|^2 = 2 (1 - cos).
         found = [(int(key), float(distance) ** 2 / 2) for key, distance in rows]

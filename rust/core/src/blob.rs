@@ -5,6 +5,10 @@
 //! checked is what is stored.
 
 #![expect(
+    unsafe_code,
+    reason = "reads rows where they lie, with any stride, and fills memory that is not written yet"
+)]
+#![expect(
     clippy::inline_always,
     reason = "compiled once for each instruction set by `pack`"
 )]

@@ -5,6 +5,11 @@
 //! takes the next message, whatever their lengths. Other CPUs, and single messages, are left to
 //! the crate `sha2`.
 
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(unsafe_code, reason = "the SHA instructions of the CPU")
+)]
+
 use sha2::{Digest as _, Sha256};
 
 /// A SHA-256 digest.

@@ -1,5 +1,10 @@
 //! The golden answers in `tests/data`, which the Python tests read too.
 
+#![expect(
+    unsafe_code,
+    reason = "a row in foreign memory is described by who has it"
+)]
+
 use std::mem::MaybeUninit;
 
 use fathomdb_core::blob::{Element, ForeignRow, Row, pack, unpack};

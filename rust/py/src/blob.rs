@@ -1,5 +1,10 @@
 //! Stored f32 blobs back to one buffer.
 
+#![expect(
+    unsafe_code,
+    reason = "vouches that the new blob is written to its end"
+)]
+
 use fathomdb_core::blob;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;

@@ -1,5 +1,10 @@
 //! Batches of rows to checked f32 blobs.
 
+#![expect(
+    unsafe_code,
+    reason = "vouches that the new blob is written to its end"
+)]
+
 use fathomdb_core::vector::Fault;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};

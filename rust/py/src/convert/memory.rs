@@ -1,5 +1,10 @@
 //! Memory of Python objects: arrays to read from, blobs to write to.
 
+#![expect(
+    unsafe_code,
+    reason = "memory that Python owns: arrays to read from, and a new bytes object to write to"
+)]
+
 use std::mem::MaybeUninit;
 use std::{ptr, slice};
 

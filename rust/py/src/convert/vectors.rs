@@ -1,5 +1,10 @@
 //! What an embedder returned, read row by row.
 
+#![expect(
+    unsafe_code,
+    reason = "a list of floats is read by the C interface, without an object for each"
+)]
+
 use fathomdb_core::blob::{Row, Slot, pack, zeroed};
 use fathomdb_core::vector::Fault;
 use pyo3::exceptions::PyOverflowError;
