@@ -21,7 +21,7 @@ import oracle
 from fathomdb import _native
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from fathomdb import Node
     from fathomdb.embedders.protocol import Embedder
@@ -113,10 +113,10 @@ class Model:
 
     # --- writing ----------------------------------------------------------------------------------
 
-    def write(self, nodes: Iterable[Node] = (), retire: Iterable[str] = ()) -> Expected:
+    def write(self, nodes: Iterable[Node] = (), retire: Collection[str] = ()) -> Expected:
         records = {node.node_id: self._record(node) for node in nodes}
         before = dict(self.content.live)
-        self._refuse_taken_ids(records)
+        self._refuse_taken_ids(records, retire)
         written = [key for key, record in records.items() if before.get(key) != record]
         for key in written:
             self._supersede(key)
@@ -232,23 +232,22 @@ class Model:
         else:
             cut = [] if node.text is None else _native.split_text(node.text, self.chunk_chars)
             pieces = [
-                (f"{node.node_id}#{n}", text, start, end) for n, (start, end, text) in enumerate(cut)
+                (f"{node.node_id}#{n}", text, start, end)
+                for n, (start, end, text) in enumerate(cut)
             ]
         properties = None if node.properties is None else sorted_json(node.properties)
         split = node.chunks is None and node.text is not None
         return Record(node.kind, properties, node.source_ref, split, tuple(pieces))
 
-    def _refuse_taken_ids(self, records: Mapping[str, Record]) -> None:
-        taken = {
-            piece[0]: node_id
-            for node_id, record in self.content.live.items()
-            if node_id not in records
-            for piece in record.pieces
-        }
-        for record in records.values():
+    def _refuse_taken_ids(self, records: Mapping[str, Record], retire: Collection[str]) -> None:
+        """Chunk ids are unique among what is live afterwards."""
+        after = {key: record for key, record in self.content.live.items() if key not in retire}
+        taken: set[str] = set()
+        for record in (after | records).values():
             for chunk_id, *_ in record.pieces:
                 if chunk_id in taken:
-                    raise RefusedError(f"{chunk_id!r} belongs to {taken[chunk_id]!r}")
+                    raise RefusedError(f"chunk_id {chunk_id!r} is taken")
+                taken.add(chunk_id)
 
     def _supersede(self, node_id: str) -> None:
         old = self.content.live.get(node_id)

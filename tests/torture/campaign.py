@@ -65,7 +65,7 @@ class Summary:
 
     def to_dict(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in self.__slots__}
-        return plain | {"kills_per_second": round(self.kills / self.seconds, 2)}
+        return plain | {"kills_per_second": round(self.kills / max(self.seconds, 1e-9), 2)}
 
 
 class ViolationError(Exception):
@@ -180,9 +180,9 @@ class Campaign:
         if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
             self.summary.kills += 1
             if heard.stopped is not None and plan.stop is not None:
-                self.summary.by_stage[plan.stop.stage] += 1
+                self.summary.by_stage[f"in the middle of {plan.stop.stage}"] += 1
             else:
-                self.summary.by_phase[heard.phase] += 1
+                self.summary.by_phase[f"at random while {heard.phase}"] += 1
         elif heard.phase == "closed" and status == 0:
             self.summary.closed += 1
         else:

@@ -143,7 +143,10 @@ def judge_exports(folder: str, acknowledged: Sequence[int]) -> int:
             continue
         path = manifest.removesuffix(".manifest.json")
         fathomdb.verify_export(path)
-        with operations.open_engine(path, background=False) as db, inside.snapshot(db) as connection:
+        with (
+            operations.open_engine(path, background=False) as db,
+            inside.snapshot(db) as connection,
+        ):
             invariants.check(connection, operations.EMBEDDERS)
         whole += 1
     verified = {f"{folder}/{number}.db.manifest.json" for number in acknowledged}

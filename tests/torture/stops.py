@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import random
 import signal
 import threading
 from dataclasses import dataclass
@@ -19,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable
-
 
 
 @dataclass(frozen=True, slots=True)
