@@ -83,6 +83,8 @@ class EngineConfig:
         close_timeout_seconds: How long ``close`` waits for running work.
         readers: Read connections at most.
         cache_mib: SQLite's page cache per connection, in MiB.
+        export_before_migration: Whether ``open`` exports a file of an older schema to
+            ``<file>.v<version>-backup`` beside it before it brings it forward.
         clock: Where time comes from.
     """
 
@@ -100,12 +102,19 @@ class EngineConfig:
     close_timeout_seconds: float = 10.0
     readers: int = 8
     cache_mib: int = 16
+    export_before_migration: bool = True
     clock: Clock = field(default_factory=SystemClock)
 
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
             if item.name == "clock":
+                continue
+            if isinstance(item.default, bool):
+                if not isinstance(value, bool):
+                    raise InvalidInputError(
+                        f"EngineConfig.{item.name} must be True or False, got {value!r}"
+                    )
                 continue
             whole = isinstance(item.default, int)
             if (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from fathomdb.actors import query as queries
 from fathomdb.actors import runtime as runtimes
-from fathomdb.admin import embedding, projection
+from fathomdb.admin import embedding, projection, upgrade
 from fathomdb.admin.service import AdminService
 from fathomdb.config import EngineConfig, check_seconds
 from fathomdb.errors import InvalidInputError
@@ -54,6 +54,9 @@ def open(
 ) -> Engine:
     """Opens a database file, which is made where there is none.
 
+    A file of an older schema is brought forward, after an export of it to
+    ``<file>.v<version>-backup`` beside it.
+
     Args:
         path: The file. ``":memory:"`` is refused; see ``fathomdb.testing.temporary``.
         embedder: None (the one that the file remembers), a plugin's name such as ``"static"``, an
@@ -74,21 +77,25 @@ def open(
         InvalidInputError: A path or an argument that cannot be used.
         DatabaseLockedError: Another engine has the file open; it names the process.
         NotAFathomFileError: The file is something else; it was not changed.
-        SchemaVersionError: The file was made by a newer FathomDB.
+        SchemaVersionError: The file was made by a newer FathomDB, or by an older one and is opened
+            to read.
+        DiskFullError: There is no room for the export of a file of an older schema.
     """
     if durability not in ("full", "normal"):
         raise InvalidInputError(f"durability must be 'full' or 'normal', got {durability!r}")
     lock_timeout_seconds = check_seconds("lock_timeout_seconds", lock_timeout_seconds)
     if config is not None and not isinstance(config, EngineConfig):
         raise InvalidInputError(f"config must be an EngineConfig, got {config!r}")
+    config = config if config is not None else EngineConfig()
     runtime = runtimes.start(
         _check_path(path),
         read_only=read_only,
         durability=durability,
         background=background,
         lock_timeout_seconds=lock_timeout_seconds,
-        config=config if config is not None else EngineConfig(),
+        config=config,
         auto_enable=_index_policy(index_kinds),
+        before_migration=upgrade.exporter(config),
     )
     try:
         embedding.choose_at_open(runtime, embedder)

@@ -87,6 +87,33 @@ class WriteReceipt:
 
 
 @dataclass(frozen=True, slots=True)
+class ErasureReceipt:
+    """What an erasure removed, in rows; durable when this is returned.
+
+    ``sha256`` has the SHA-256 (lowercase hex) of each node_id or source_ref that was asked for, as
+    the tombstones have it. ``nodes`` were live, ``versions`` counts all rows of nodes. All numbers
+    are 0 where nothing was there. ``erased_at`` is in seconds since 1970. Where ``wal_pending`` is
+    True a reader still needs pages from before in the write-ahead log: the next commit or open
+    after it has finished removes them. ``out_of_reach`` says what no erasure reaches.
+    """
+
+    what: Literal["node", "source"]
+    sha256: tuple[str, ...]
+    nodes: int
+    versions: int
+    chunks: int
+    vectors: int
+    work: int
+    cursor: int
+    erased_at: float
+    wal_pending: bool
+    out_of_reach: str = (
+        "exports, backups and copies made before, results that programs hold, and what the file "
+        "system or the disk keeps of overwritten blocks"
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class TickReport:
     """One claim-to-apply round, in rows; ``claimed`` is always the sum of the other counts.
 

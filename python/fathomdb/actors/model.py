@@ -203,6 +203,12 @@ class Model:
                 self._counters.add_outage_seconds(self._clock.monotonic() - self._outage_since)
                 self._away = None
 
+    def forget_message(self) -> None:
+        """Keeps that the embedder is away, and not what it said: that may quote an erased text."""
+        with self._lock:
+            if self._away is not None and not isinstance(self._away, EmbedTimeoutError):
+                self._away = EmbedderUnavailableError("its message went with an erasure")
+
     def pause_seconds(self) -> float:
         """How long until the next probe; 0 where it is due, infinity where it cannot be made."""
         if self.pool.stuck:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from fathomdb.search.result import Degraded
     from fathomdb.store.transaction import Transaction
 
+BeforeMigration = Callable[[str, int], None]
+"""Called with the path and the version of a file that is about to be brought forward."""
 IndexPolicy = Callable[[str], bool]
 """Whether a kind that is new gets a vector index by itself."""
 
@@ -263,6 +265,7 @@ def start(
     lock_timeout_seconds: float,
     config: EngineConfig,
     auto_enable: IndexPolicy,
+    before_migration: BeforeMigration,
 ) -> Runtime:
     """Opens a file and starts what runs on it; whatever fails, nothing stays open or locked."""
     with contextlib.ExitStack() as undo:
@@ -274,7 +277,7 @@ def start(
             lock = FileLock(path)
             lock.acquire(lock_timeout_seconds)
             undo.callback(lock.release)
-            db = _open_and_migrate(path, durability, config)
+            db = _open_and_migrate(path, durability, config, before_migration)
             undo.callback(db.close)
             owned = _Owned(
                 lock,
@@ -319,11 +322,16 @@ def _check_ours(path: str, config: EngineConfig) -> int:
             db.close()
 
 
-def _open_and_migrate(path: str, durability: Durability, config: EngineConfig) -> Connection:
+def _open_and_migrate(
+    path: str, durability: Durability, config: EngineConfig, before_migration: BeforeMigration
+) -> Connection:
     with _opening(path):
         db = open_writer(path, durability=durability, cache_mib=config.cache_mib)
         try:
-            schema.migrate(db, schema.check_identity(db, path))
+            version = schema.check_identity(db, path)
+            if schema.is_older(version):
+                before_migration(path, version)
+            schema.migrate(db, version)
         except BaseException:
             db.close()
             raise

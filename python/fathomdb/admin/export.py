@@ -23,8 +23,10 @@ from fathomdb.store.connection import translating
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from fathomdb.actors.runtime import Runtime
+    from fathomdb.store.connection import Connection
 
 MANIFEST_SUFFIX = ".manifest.json"
 MANIFEST_FORMAT = 1
@@ -57,22 +59,43 @@ def export(
 ) -> ExportReport:
     """Copies the file as it is now to a new one, while writes go on, and writes a manifest."""
     target = _check_target(path)
+    return export_snapshot(
+        runtime.snapshot(),
+        target,
+        now=runtime.config.clock.now(),
+        progress=progress if progress is not None else _nobody,
+    )
+
+
+def export_snapshot(
+    snapshot: AbstractContextManager[Connection],
+    target: str,
+    *,
+    now: float,
+    progress: Callable[[int, int], None],
+    disowned: bool = True,
+) -> ExportReport:
+    """Copies a read snapshot to the new file ``target``, with a manifest.
+
+    ``disowned`` False leaves the copy as it is: one of an older schema.
+    """
     partial = f"{target}.{secrets.token_hex(4)}.partial"
     with _undone_on_error(partial), translating(target):
-        with runtime.snapshot() as db:
+        with snapshot as db:
             # The first read fixes the snapshot; the copy and the counts are of the same commit.
             cursor = status.cursor(db)
+            version = schema.version(db)
             counts = audit.count(db)
             active = profiles.active(db)
-            backup.copy(db, partial, progress if progress is not None else _nobody)
+            backup.copy(db, partial, progress, disowned=disowned)
         report = ExportReport(
             path=target,
             manifest_path=target + MANIFEST_SUFFIX,
             bytes=os.path.getsize(partial),
             sha256=backup.sha256(partial),
-            schema_version=schema.SCHEMA_VERSION,
+            schema_version=version,
             cursor=cursor,
-            created=datetime.fromtimestamp(runtime.config.clock.now(), UTC).isoformat(),
+            created=datetime.fromtimestamp(now, UTC).isoformat(),
             counts=counts,
             profile=None
             if active is None
@@ -148,6 +171,11 @@ def _check_target(path: str | os.PathLike[str]) -> str:
         )
     _refuse_existing(target)
     return target
+
+
+def is_free(target: str) -> bool:
+    """Whether nothing is there that an export of this name would overwrite or be taken for."""
+    return not any(os.path.lexists(target + suffix) for suffix in _COMPANIONS)
 
 
 def _refuse_existing(target: str) -> None:

@@ -92,7 +92,9 @@ def apply_if_claimed(
     if kinds:
         indexes.note_completed(db, kinds, now_ms)
     if outcome.error is not None:
-        indexes.note_error(db, outcome.kinds, outcome.error)
+        # Rows that are gone may have been erased, and a message may quote a text of its batch.
+        said = outcome.error.partition(":")[0] if superseded else outcome.error
+        indexes.note_error(db, outcome.kinds, said)
     return tally
 
 

@@ -24,11 +24,18 @@ STEP_PAGES = 1024
 _READ_BYTES = 1 << 20
 
 
-def copy(source: apsw.Connection, path: str, progress: Callable[[int, int], None]) -> None:
+def copy(
+    source: apsw.Connection,
+    path: str,
+    progress: Callable[[int, int], None],
+    *,
+    disowned: bool = True,
+) -> None:
     """Copies the snapshot that ``source`` is in to a new file, which no process may own yet.
 
     The snapshot is held to the end, so the copy is of one commit and never starts anew, and the
-    writer goes on. What the source's owner has inflight is pending in the copy.
+    writer goes on. What the source's owner has inflight is pending in the copy, unless it is not to
+    be ``disowned``: a file of an older schema is copied as it is.
     """
     target = open_writer(path, durability="full", cache_mib=16)
     try:
@@ -36,10 +43,11 @@ def copy(source: apsw.Connection, path: str, progress: Callable[[int, int], None
             while not backup.done:
                 backup.step(STEP_PAGES)
                 progress(backup.page_count - backup.remaining, backup.page_count)
-        tx = Transaction(target)
-        work.revert_all(tx.db, tx.fence())
-        status.write(tx.db, {"pid": None, "outage": None})
-        tx.commit()
+        if disowned:
+            tx = Transaction(target)
+            work.revert_all(tx.db, tx.fence())
+            status.write(tx.db, {"pid": None, "outage": None})
+            tx.commit()
         # All of it in the one file: what is left in the log would be lost with the next copy.
         target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     finally:

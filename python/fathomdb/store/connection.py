@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 Connection = apsw.Connection
 """A connection, by the name that packages without SQL know it by."""
 Durability = Literal["full", "normal"]
+BUSY_MS = 5000
+"""How long the writer waits for a lock: a reader in another process may be recovering the WAL."""
 
 
 def open_writer(path: str, *, durability: Durability, cache_mib: int) -> apsw.Connection:
     """The one connection that writes; the file is made where there is none."""
     db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
     _load_vec(db)
-    db.set_busy_timeout(5000)  # a reader in another process may be recovering the WAL
+    db.set_busy_timeout(BUSY_MS)
     db.execute("PRAGMA foreign_keys = ON")
     db.execute("PRAGMA trusted_schema = OFF")
     db.execute("PRAGMA temp_store = MEMORY")

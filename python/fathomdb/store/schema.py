@@ -127,14 +127,37 @@ CREATE INDEX work_inflight ON vector_projection_work (fence) WHERE state = 'infl
 CREATE INDEX work_failed ON vector_projection_work (kind) WHERE state = 'failed';
 """
 
-MIGRATIONS: tuple[str, ...] = (_V1,)
+# Version 2: erasure. A tombstone says that something was there and was erased, and never what.
+_V2 = """
+CREATE TABLE tombstones (
+    tombstone_id INTEGER PRIMARY KEY,
+    what TEXT NOT NULL CHECK (what IN ('node', 'source')),
+    sha256 BLOB NOT NULL CHECK (length(sha256) = 32),
+    nodes INTEGER NOT NULL CHECK (nodes >= 0),
+    versions INTEGER NOT NULL CHECK (versions >= nodes),
+    chunks INTEGER NOT NULL CHECK (chunks >= 0),
+    vectors INTEGER NOT NULL CHECK (vectors >= 0),
+    work INTEGER NOT NULL CHECK (work >= 0),
+    cursor INTEGER NOT NULL,
+    erased_at_ms INTEGER NOT NULL
+) STRICT;
+ALTER TABLE engine_state ADD COLUMN wal_pending INTEGER NOT NULL DEFAULT 0
+    CHECK (wal_pending IN (0, 1));
+"""
+
+MIGRATIONS: tuple[str, ...] = (_V1, _V2)
 SCHEMA_VERSION = len(MIGRATIONS)
+
+
+def version(db: apsw.Connection) -> int:
+    """The file's schema version, 0 for an empty file."""
+    return int(db.pragma("user_version"))
 
 
 def check_identity(db: apsw.Connection, path: str) -> int:
     """The file's schema version, 0 for an empty file; refuses a file that is not ours or newer."""
     application_id = db.pragma("application_id")
-    version = int(db.pragma("user_version"))
+    found = version(db)
     tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if application_id != APPLICATION_ID:
         if tables & _LINEAGE_TABLES:
@@ -142,18 +165,23 @@ def check_identity(db: apsw.Connection, path: str) -> int:
                 f"{path} is a database of the Rust FathomDB 0.5 to 0.8, which this package does not "
                 "open; export its records there and ingest them into a new file"
             )
-        if tables or application_id or version:
+        if tables or application_id or found:
             raise NotAFathomFileError(
                 f"{path} is an SQLite database of another program (application_id "
                 f"{application_id:#x}); it was not changed"
             )
         return 0
-    if version > SCHEMA_VERSION:
+    if found > SCHEMA_VERSION:
         raise SchemaVersionError(
-            f"{path} has schema version {version} and this FathomDB knows up to {SCHEMA_VERSION}; "
+            f"{path} has schema version {found} and this FathomDB knows up to {SCHEMA_VERSION}; "
             "open it with a newer fathomdb-py"
         )
-    return version
+    return found
+
+
+def is_older(version: int) -> bool:
+    """Whether a file of this version has to be brought forward; an empty one has not."""
+    return 0 < version < SCHEMA_VERSION
 
 
 def check_current(version: int, path: str) -> None:
@@ -166,15 +194,17 @@ def check_current(version: int, path: str) -> None:
 
 
 def migrate(db: apsw.Connection, version: int) -> None:
-    """Brings the file from ``version`` to SCHEMA_VERSION, each step in a transaction of its own."""
+    """Brings the file from ``version`` to SCHEMA_VERSION, all steps in one transaction."""
+    if version == SCHEMA_VERSION:
+        return
     if version == 0:
         # Neither can change inside a transaction, nor once the first page is written.
         db.pragma("page_size", PAGE_BYTES)
         db.pragma("journal_mode", "wal")
-    for number in range(version, SCHEMA_VERSION):
-        with db:
+    with db:
+        for number in range(version, SCHEMA_VERSION):
             db.execute(MIGRATIONS[number])
             if number == 0:
                 fts.create(db, fts.MAIN, fts.DEFAULT_TOKENIZER)
                 db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            db.execute(f"PRAGMA user_version = {number + 1}")
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fathomdb.store import fts
+from fathomdb.store import fts, residue
 from fathomdb.store.connection import only_row
 
 if TYPE_CHECKING:
@@ -30,11 +30,12 @@ class Transaction:
         self._on_commit_mark = 0
         db.execute("BEGIN IMMEDIATE")
         try:
-            row = only_row(db.execute("SELECT cursor, fence FROM engine_state"))
+            row = only_row(db.execute("SELECT cursor, fence, wal_pending FROM engine_state"))
         except BaseException:
             self.rollback()  # or the next BEGIN would find this one open
             raise
         self._stored_cursor, self._stored_fence = int(row[0]), int(row[1])
+        self._was_pending = bool(row[2])
         self.fts = fts.PendingRows(db)
         self._fence = self._stored_fence
         self._is_canonical = self._was_canonical = False
@@ -91,8 +92,15 @@ class Transaction:
             self.db.execute(
                 "UPDATE engine_state SET cursor = ?, fence = ?", (self.latest_cursor(), self._fence)
             )
+        if self._was_pending or residue.is_pending(self.db):
+            wait_ms = 0 if self._was_pending else residue.FIRST_WAIT_MS
+            self._on_commit.insert(0, lambda: self._clear_residue(wait_ms))
         self.db.execute("COMMIT")
         return self._on_commit
+
+    def _clear_residue(self, wait_ms: int) -> None:
+        # Where a reader is in the way it stays pending, and the next commit tries again.
+        residue.clear(self.db, wait_ms)
 
     def rollback(self) -> None:
         """Undoes everything."""
