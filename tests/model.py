@@ -72,6 +72,15 @@ class Expected:
     chunk_ids: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What the receipt of an erasure must say."""
+
+    nodes: int
+    versions: int
+    chunks: int
+
+
 class RefusedError(Exception):
     """The operation must raise InvalidInputError and change nothing."""
 
@@ -157,21 +166,29 @@ class Model:
             )
             self._note_kinds([record.kind])
 
-    def erase(self, node_ids: Iterable[str]) -> None:
-        for node_id in node_ids:
-            self.content.live.pop(node_id, None)
-            self.content.superseded.pop(node_id, None)
+    def erase(self, node_ids: Iterable[str]) -> Erased:
+        """All versions of these nodes."""
+        wanted = set(node_ids)
+        return self._erase(lambda node_id, _: node_id in wanted)
 
-    def erase_source(self, source_ref: str) -> None:
+    def erase_source(self, source_ref: str) -> Erased:
+        """Every version from a source; one that another source has written since stays."""
+        return self._erase(lambda _, source: source == source_ref)
+
+    def _erase(self, goes: Callable[[str, str | None], bool]) -> Erased:
         live, superseded = self.content.live, self.content.superseded
-        for node_id in [key for key, record in live.items() if record.source_ref == source_ref]:
-            del live[node_id]
-        for node_id, versions in list(superseded.items()):
-            kept = [version for version in versions if version[2] != source_ref]
-            if kept:
-                superseded[node_id] = kept
-            else:
-                del superseded[node_id]
+        gone = [key for key, record in live.items() if goes(key, record.source_ref)]
+        chunks = sum(len(live[key].pieces) for key in gone)
+        for key in gone:
+            del live[key]
+        versions = len(gone)
+        for key, old in list(superseded.items()):
+            kept = [version for version in old if not goes(key, version[2])]
+            versions += len(old) - len(kept)
+            superseded[key] = kept
+            if not kept:
+                del superseded[key]
+        return Erased(len(gone), versions, chunks)
 
     # --- configuring ------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import random
 import shutil
@@ -26,6 +27,8 @@ def main() -> int:
     parser.add_argument("--json", metavar="FILE", help="write the summary here too")
     parser.add_argument("--folder", help="for the files; default a temporary one")
     options = parser.parse_args()
+    # The engine says that it brings a file forward: here that is the point.
+    logging.getLogger("fathomdb").setLevel(logging.ERROR)
     seed = random.SystemRandom().randrange(10**9) if options.seed is None else options.seed
     folder = options.folder or tempfile.mkdtemp(prefix="fathomdb-torture-")
     os.makedirs(folder, exist_ok=True)

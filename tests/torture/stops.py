@@ -45,9 +45,12 @@ STAGES = {
     "enable": Stage("fathomdb.store.indexes:enable", "configure_vec"),
     "disable": Stage("fathomdb.store.indexes:disable", "disable_vec"),
     "change of model": Stage("fathomdb.store.profiles:activate", "configure_embedding"),
+    "erasure": Stage("fathomdb.store.erasure:erase", "erase"),
+    "clearing after an erasure": Stage("fathomdb.store.residue:clear", "erase"),
     "export": Stage("fathomdb.store.backup:copy", "export"),
     "recovery": Stage("fathomdb.store.work:recover", once=True),
     "close": Stage("fathomdb.store.work:revert_all", once=True),
+    "migration": Stage("fathomdb.store.schema:is_older", once=True),
     "creation": Stage("fathomdb.store.schema:migrate", once=True),
 }
 
