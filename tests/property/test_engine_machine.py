@@ -172,6 +172,19 @@ class EngineMachine(RuleBasedStateMachine):
         else:
             self.db.patch(node_id, patch)
 
+    @rule(node_ids=st.lists(ids, min_size=1, max_size=2, unique=True), source=sources)
+    def erase(self, node_ids, source):
+        if source is None:
+            receipt, due = self.db.admin.erase(node_ids), self.model.erase(node_ids)
+        else:
+            receipt, due = self.db.admin.erase_source(source), self.model.erase_source(source)
+        assert (receipt.nodes, receipt.versions, receipt.chunks) == (
+            due.nodes,
+            due.versions,
+            due.chunks,
+        )
+        assert not receipt.wal_pending
+
     # Rare ones share a rule, or the others would seldom come in a row.
     @rule(
         what=st.sampled_from(["enable", "disable", "change the model"]),
