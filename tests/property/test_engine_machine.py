@@ -78,7 +78,7 @@ sources = st.sampled_from([None, "s1", "s2"])
 
 @st.composite
 def nodes(draw):
-    node_id, text = draw(ids), draw(st.none() | texts)
+    node_id, text = draw(ids), draw(texts | texts | st.none())
     same = {
         "kind": draw(kinds),
         "node_id": node_id,
@@ -161,6 +161,19 @@ class EngineMachine(RuleBasedStateMachine):
         self.model.write(written, retired)
         for name in ("written", "unchanged", "retired", "chunks", "enqueued", "chunk_ids"):
             assert getattr(receipt, name) == getattr(expected, name), name
+
+    @precondition(lambda self: self.model.content.live)
+    @rule(data=st.data(), kind=kinds, given=properties, source=sources)
+    def rewrite_with_the_same_text(self, data, kind, given, source):
+        """Of another kind, maybe: then its vectors are owed again, and else nothing is."""
+        node_id = data.draw(st.sampled_from(sorted(self.model.content.live)))
+        record = self.model.content.live[node_id]
+        same = {"kind": kind, "node_id": node_id, "properties": given, "source_ref": source}
+        if record.split:
+            node = Node(**same, text="".join(piece[1] for piece in record.pieces))
+        else:
+            node = Node(**same, chunks=[Chunk(piece[1], piece[0]) for piece in record.pieces])
+        self.write([node] if record.pieces else [Node(**same)], [])
 
     @rule(node_id=ids, patch=patches)
     def patch(self, node_id, patch):

@@ -81,6 +81,8 @@ class _File:
     path: str
     exports: str
     known: Model
+    copied: float
+    """How often a copy is judged, and the next life finds what the kill left, and recovers it."""
     counters: Counters | None = None
     cursor: int = 0
     written: dict[str, set[int]] = field(default_factory=dict)
@@ -162,7 +164,8 @@ class Campaign:
         os.makedirs(f"{folder}/exports")
         self.summary.files += 1
         known = Model(None, chunk_chars=operations.CHUNK_CHARS)
-        return _File(f"{folder}/torture.db", f"{folder}/exports", known)
+        copied = random.Random(f"{self.seed}/file/{life}").choice((0.1, 0.4, 0.9))
+        return _File(f"{folder}/torture.db", f"{folder}/exports", known, copied)
 
     # --- one life ---------------------------------------------------------------------------------
 
@@ -179,6 +182,7 @@ class Campaign:
         plan = child.Plan(
             seed=f"{self.seed}/{life}",
             operations=rng.randrange(1, 12) if few else 300,
+            durability=rng.choice(("full", "normal")),
             autocheckpoint=rng.choice((2000, 40)),
             stop=stop,
         )
@@ -207,7 +211,7 @@ class Campaign:
             self.summary.closed += 1
         else:
             raise ViolationError(f"the child ended with status {status} while {heard.phase}")
-        self._judge(file, heard, on_copy=rng.random() < 0.3)
+        self._judge(file, heard, on_copy=rng.random() < file.copied)
 
     def _begin_anew(self, file: _File) -> None:
         for suffix in ("", "-wal", "-shm", "-journal"):
@@ -223,6 +227,7 @@ class Campaign:
         reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the campaign
             os.close(reading)
             child.live(file.path, file.exports, plan, writing)
         os.close(writing)
@@ -266,7 +271,6 @@ class Campaign:
                 shutil.copy(file.path + suffix, f"{kept}/torture.db{suffix}")
         path = file.path
         if on_copy:
-            # The file itself stays as the kill left it: the next life has to recover it.
             shutil.copytree(kept, f"{self.folder}/copy", dirs_exist_ok=True)
             path = f"{self.folder}/copy/torture.db"
         unanswered = [heard.begun[thread] for thread in sorted(heard.begun)]
@@ -391,6 +395,7 @@ def _in_a_fork(call: Callable[[], Any]) -> Any:
     pid = os.fork()
     if pid == 0:
         try:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             os.close(reading)
             signal.alarm(int(HANG_SECONDS))  # kills it
             answer = (True, call())

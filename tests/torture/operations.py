@@ -18,8 +18,8 @@ from fathomdb.testing import DeterministicEmbedder
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fathomdb.embedders.protocol import Embedder
     from fathomdb.records import ErasureReceipt
+    from fathomdb.store.connection import Durability
     from model import Erased, Expected, Model
 
 CHUNK_CHARS = 80
@@ -233,11 +233,15 @@ def apply(model: Model, operation: Operation) -> Expected | Erased | None:
     return None
 
 
-def open_engine(path: str, *, background: bool, embedders: tuple[Embedder, ...] = EMBEDDERS):
-    """The campaign's file, whatever model is active in it."""
+def open_engine(path: str, *, background: bool, durability: Durability = "normal"):
+    """The campaign's file, whatever model is active in it.
+
+    Without a loss of power ``normal`` keeps as much as ``full``.
+    """
     return fathomdb.open(
         path,
-        embedder=embedders,
+        embedder=EMBEDDERS,
         background=background,
+        durability=durability,
         config=fathomdb.EngineConfig(chunk_chars=CHUNK_CHARS),
     )

@@ -35,6 +35,7 @@ class Stage:
 
 
 STAGES = {
+    "embedding": Stage("fathomdb.testing:DeterministicEmbedder.batch_embed"),
     "apply": Stage("fathomdb.pipeline.apply:apply_if_claimed"),
     "claim": Stage("fathomdb.pipeline.claim:claim"),
     "group commit": Stage("fathomdb.actors.writer:WriterActor._run_guarded"),
@@ -57,7 +58,7 @@ STAGES = {
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Dies at the ``event``-th statement or change of a file from the ``entry``-th entry on."""
+    """Dies at the ``event``-th event from the ``entry``-th entry on, which is the first itself."""
 
     stage: str
     entry: int
@@ -67,7 +68,8 @@ class Stop:
     def draw(cls, rng: random.Random, stage: str) -> Stop:
         entry = 1 if STAGES[stage].once else rng.choice((1, 2, 4))
         # The first ones are where stages differ; the later ones are their commits.
-        return cls(stage, entry, rng.choice((rng.randrange(1, 8), rng.randrange(1, 60))))
+        event = rng.choice((1, rng.randrange(2, 9), rng.randrange(2, 60)))
+        return cls(stage, entry, event)
 
 
 class Stopper:
@@ -97,6 +99,7 @@ class Stopper:
         def counted(*arguments: Any, **keywords: Any) -> Any:
             with self._lock:
                 self._entered += 1
+            self.event(f"entry into {self._stop.stage}")
             return function(*arguments, **keywords)
 
         setattr(holder, name, counted)
