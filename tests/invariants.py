@@ -257,5 +257,3 @@ def check_projected(db: fathomdb.Engine, expected: Model) -> None:
     assert not left, f"still owed after a drain: {left}"
     for kind in expected.indexed_kinds():
         assert db.admin.projection_digest(kind) == expected.digest(kind), f"the digest of {kind}"
-
-

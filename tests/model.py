@@ -21,7 +21,7 @@ import oracle
 from fathomdb import _native
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from fathomdb import Node
     from fathomdb.embedders.protocol import Embedder
@@ -72,6 +72,15 @@ class Expected:
     chunk_ids: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What the receipt of an erasure must say."""
+
+    nodes: int
+    versions: int
+    chunks: int
+
+
 class RefusedError(Exception):
     """The operation must raise InvalidInputError and change nothing."""
 
@@ -113,10 +122,10 @@ class Model:
 
     # --- writing ----------------------------------------------------------------------------------
 
-    def write(self, nodes: Iterable[Node] = (), retire: Iterable[str] = ()) -> Expected:
+    def write(self, nodes: Iterable[Node] = (), retire: Collection[str] = ()) -> Expected:
         records = {node.node_id: self._record(node) for node in nodes}
         before = dict(self.content.live)
-        self._refuse_taken_ids(records)
+        self._refuse_taken_ids(records, retire)
         written = [key for key, record in records.items() if before.get(key) != record]
         for key in written:
             self._supersede(key)
@@ -157,21 +166,29 @@ class Model:
             )
             self._note_kinds([record.kind])
 
-    def erase(self, node_ids: Iterable[str]) -> None:
-        for node_id in node_ids:
-            self.content.live.pop(node_id, None)
-            self.content.superseded.pop(node_id, None)
+    def erase(self, node_ids: Iterable[str]) -> Erased:
+        """All versions of these nodes."""
+        wanted = set(node_ids)
+        return self._erase(lambda node_id, _: node_id in wanted)
 
-    def erase_source(self, source_ref: str) -> None:
+    def erase_source(self, source_ref: str) -> Erased:
+        """Every version from a source; one that another source has written since stays."""
+        return self._erase(lambda _, source: source == source_ref)
+
+    def _erase(self, goes: Callable[[str, str | None], bool]) -> Erased:
         live, superseded = self.content.live, self.content.superseded
-        for node_id in [key for key, record in live.items() if record.source_ref == source_ref]:
-            del live[node_id]
-        for node_id, versions in list(superseded.items()):
-            kept = [version for version in versions if version[2] != source_ref]
-            if kept:
-                superseded[node_id] = kept
-            else:
-                del superseded[node_id]
+        gone = [key for key, record in live.items() if goes(key, record.source_ref)]
+        chunks = sum(len(live[key].pieces) for key in gone)
+        for key in gone:
+            del live[key]
+        versions = len(gone)
+        for key, old in list(superseded.items()):
+            kept = [version for version in old if not goes(key, version[2])]
+            versions += len(old) - len(kept)
+            superseded[key] = kept
+            if not kept:
+                del superseded[key]
+        return Erased(len(gone), versions, chunks)
 
     # --- configuring ------------------------------------------------------------------------------
 
@@ -232,23 +249,22 @@ class Model:
         else:
             cut = [] if node.text is None else _native.split_text(node.text, self.chunk_chars)
             pieces = [
-                (f"{node.node_id}#{n}", text, start, end) for n, (start, end, text) in enumerate(cut)
+                (f"{node.node_id}#{n}", text, start, end)
+                for n, (start, end, text) in enumerate(cut)
             ]
         properties = None if node.properties is None else sorted_json(node.properties)
         split = node.chunks is None and node.text is not None
         return Record(node.kind, properties, node.source_ref, split, tuple(pieces))
 
-    def _refuse_taken_ids(self, records: Mapping[str, Record]) -> None:
-        taken = {
-            piece[0]: node_id
-            for node_id, record in self.content.live.items()
-            if node_id not in records
-            for piece in record.pieces
-        }
-        for record in records.values():
+    def _refuse_taken_ids(self, records: Mapping[str, Record], retire: Collection[str]) -> None:
+        """Chunk ids are unique among what is live afterwards."""
+        after = {key: record for key, record in self.content.live.items() if key not in retire}
+        taken: set[str] = set()
+        for record in (after | records).values():
             for chunk_id, *_ in record.pieces:
                 if chunk_id in taken:
-                    raise RefusedError(f"{chunk_id!r} belongs to {taken[chunk_id]!r}")
+                    raise RefusedError(f"chunk_id {chunk_id!r} is taken")
+                taken.add(chunk_id)
 
     def _supersede(self, node_id: str) -> None:
         old = self.content.live.get(node_id)

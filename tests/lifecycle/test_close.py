@@ -261,3 +261,21 @@ def test_an_engine_that_fails_to_open_leaves_nothing_open(path):
             fathomdb.open(path, embedder="no-such-plugin")
     assert set(threading.enumerate()) <= before
     fathomdb.open(path, background=False).close()
+
+
+def test_an_erasure_that_is_committed_is_not_refused_by_a_close_that_comes_right_after(
+    open_db, monkeypatch
+):
+    db = open_db()
+    db.write(Node("Document", "n", "a text"))
+    snapshot = db._runtime.snapshot
+
+    def closed_before_it_is_read():
+        db.close()
+        return snapshot()
+
+    monkeypatch.setattr(db._runtime, "snapshot", closed_before_it_is_read)
+    receipt = db.admin.erase(["n"])
+
+    assert (receipt.nodes, receipt.wal_pending) == (1, True)
+    assert open_db().get("n") is None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import random
+import shutil
 import sys
 import tempfile
 
@@ -25,48 +27,58 @@ def main() -> int:
     parser.add_argument("--json", metavar="FILE", help="write the summary here too")
     parser.add_argument("--folder", help="for the files; default a temporary one")
     options = parser.parse_args()
+    # The engine says that it brings a file forward: here that is the point.
+    logging.getLogger("fathomdb").setLevel(logging.ERROR)
     seed = random.SystemRandom().randrange(10**9) if options.seed is None else options.seed
     folder = options.folder or tempfile.mkdtemp(prefix="fathomdb-torture-")
     os.makedirs(folder, exist_ok=True)
-    print(f"seed {seed}, files in {folder}", flush=True)
+    _say(f"seed {seed}, files in {folder}\n")
     campaign = Campaign(folder, seed, stop_every=options.stop_every, tell=_tell)
-    if options.kill is None:
-        summary = campaign.run(options.kills, options.stops)
-    else:
-        summary = campaign.run(0, 0, first=options.kill, last=options.kill)
-    print("\r" + _words(summary), flush=True)
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(summary.to_dict(), file, indent=2)
-            file.write("\n")
+    try:
+        if options.kill is None:
+            campaign.run(options.kills, options.stops)
+        else:
+            campaign.run(0, 0, first=options.kill, last=options.kill)
+    finally:  # Ctrl-C too: what was found until then is said
+        summary = campaign.summary
+        _say(f"\n{_words(summary)}\n" if sys.stdout.isatty() else f"{_words(summary)}\n")
+        if options.json:
+            with open(options.json, "w", encoding="utf-8") as file:
+                json.dump(summary.to_dict(), file, indent=2)
+                file.write("\n")
+        if not summary.violations and options.folder is None:
+            shutil.rmtree(folder)
     return 1 if summary.violations else 0
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def _tell(summary: Summary) -> None:
     if sys.stdout.isatty():
-        print(
-            f"\r{summary.kills:,} kills, {summary.acknowledged:,} acknowledged writes, "
-            f"{len(summary.violations)} violations, {summary.seconds:.0f} s ",
-            end="",
-            flush=True,
+        _say(
+            f"\r{summary.kills:,} kills, {summary.acknowledged:,} acknowledged operations, "
+            f"{len(summary.violations)} violations, {summary.seconds:.0f} s "
         )
 
 
 def _words(summary: Summary) -> str:
+    seed, rate = summary.seed, summary.to_dict()["kills_per_second"]
+    where = [*sorted(summary.by_phase.items()), *sorted(summary.by_stage.items())]
+    answered = f"{summary.unanswered:,} had no answer: {summary.committed_unanswered:,} were there"
     lines = [
-        f"{summary.kills:,} kills in {summary.seconds:.0f} s "
-        f"({summary.kills / summary.seconds:.1f} a second), seed {summary.seed}",
-        *(f"  {n:6,} while {name}" for name, n in sorted(summary.by_phase.items())),
-        *(f"  {n:6,} in the middle of: {name}" for name, n in sorted(summary.by_stage.items())),
+        f"{summary.kills:,} kills in {summary.seconds:.0f} s, {rate:.1f} a second, seed {seed}:",
+        *(f"  {count:6,}  {name}" for name, count in where),
         f"{summary.closed:,} lives closed before they were killed; {summary.files:,} files",
-        f"{summary.acknowledged:,} acknowledged operations, each found whole",
-        f"{summary.unanswered:,} without an answer: {summary.committed_unanswered:,} were there "
-        "whole, the others not at all",
-        f"{summary.rows:,} rows compared, {summary.exports:,} exports verified, "
-        f"{summary.process_died:,} rows requeued after process_died",
+        f"{summary.acknowledged:,} operations were acknowledged, and each was there whole",
+        f"{answered} whole, the others not at all",
+        f"{summary.rows:,} rows were compared, {summary.exports:,} exports verified",
+        f"{summary.process_died:,} rows were requeued after process_died",
         f"{len(summary.violations):,} violations",
     ]
-    return "\n".join([*lines, *(f"\n{violation}" for violation in summary.violations)])
+    return "\n\n".join(["\n".join(lines), *summary.violations])
 
 
 if __name__ == "__main__":

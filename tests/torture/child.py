@@ -18,6 +18,8 @@ from torture.stops import STAGES, Stop, Stopper
 if TYPE_CHECKING:
     import apsw
 
+    from fathomdb.store.connection import Durability
+
 THREADS = 3
 
 
@@ -28,12 +30,14 @@ class Plan:
     Attributes:
         seed: Of its operations.
         operations: How many each thread does before the engine is closed.
+        durability: As for ``fathomdb.open``.
         autocheckpoint: Pages of the WAL after which SQLite copies it into the file.
         stop: Where it kills itself; None leaves that to the parent.
     """
 
     seed: str
     operations: int
+    durability: Durability
     autocheckpoint: int
     stop: Stop | None
 
@@ -58,7 +62,9 @@ class _Life:
             self._tune_writer()
             if self._plan.stop is not None:
                 Stopper(self._plan.stop, lambda at: self._say("stop", at=at)).install()
-            db = operations.open_engine(self._path, background=True)
+            db = operations.open_engine(
+                self._path, background=True, durability=self._plan.durability
+            )
             self._say("open")
             threads = [
                 threading.Thread(target=self._work, args=(db, n), daemon=True)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import itertools
 import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import apsw
 
 import fathomdb
 import inside
@@ -15,7 +19,7 @@ from model import RefusedError
 from torture import operations
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from fathomdb.store.connection import Connection
     from invariants import Counters
@@ -43,7 +47,12 @@ class Verdict:
 
 
 def judge(
-    path: str, known: Model, unanswered: Sequence[Operation], since: Counters | None, cursor: int
+    path: str,
+    known: Model,
+    unanswered: Sequence[Operation],
+    since: Counters | None,
+    cursor: int,
+    erased: Collection[int],
 ) -> Verdict:
     """Opens the file and checks everything.
 
@@ -53,6 +62,7 @@ def judge(
         unanswered: What was begun and not answered: each is there wholly, or not at all.
         since: The counters that the file had before.
         cursor: The greatest commit number of an acknowledged receipt.
+        erased: Numbers of texts that were erased and are nowhere else.
 
     Raises:
         AssertionError: Something is wrong.
@@ -76,7 +86,21 @@ def judge(
         with inside.snapshot(db) as connection:
             rows = _count(connection)
             counters = invariants.counters(connection)
+    _check_erased(path, erased)
     return Verdict(committed, counters, rows, died)
+
+
+def _check_erased(path: str, erased: Collection[int]) -> None:
+    """No text that was erased is in any file; nothing has them open any more."""
+    wanted = {operations.mark_of(number).encode(): number for number in erased}
+    if not wanted:
+        return
+    pattern = re.compile(b"|".join(wanted))
+    for name in glob.glob(f"{glob.escape(path)}*"):
+        if "-backup" not in name:  # an export, which no erasure reaches
+            with open(name, "rb") as file:
+                found = pattern.search(file.read())
+            assert found is None, f"erased, and in {name} at {found.start()}: {found[0].decode()}"
 
 
 def _committed(
@@ -143,7 +167,10 @@ def judge_exports(folder: str, acknowledged: Sequence[int]) -> int:
             continue
         path = manifest.removesuffix(".manifest.json")
         fathomdb.verify_export(path)
-        with operations.open_engine(path, background=False) as db, inside.snapshot(db) as connection:
+        with (
+            operations.open_engine(path, background=False) as db,
+            inside.snapshot(db) as connection,
+        ):
             invariants.check(connection, operations.EMBEDDERS)
         whole += 1
     verified = {f"{folder}/{number}.db.manifest.json" for number in acknowledged}
@@ -151,3 +178,12 @@ def judge_exports(folder: str, acknowledged: Sequence[int]) -> int:
     for name in os.listdir(folder):
         os.unlink(f"{folder}/{name}")
     return whole
+
+
+def make_older(path: str) -> None:
+    """Makes the file what it would be under schema version 1, but for what that could not hold."""
+    db = apsw.Connection(path)
+    with contextlib.closing(db), db:
+        db.execute("DROP TABLE tombstones")
+        db.execute("ALTER TABLE engine_state DROP COLUMN wal_pending")
+        db.execute("PRAGMA user_version = 1")

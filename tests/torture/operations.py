@@ -18,13 +18,16 @@ from fathomdb.testing import DeterministicEmbedder
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fathomdb.embedders.protocol import Embedder
-    from model import Expected, Model
+    from fathomdb.records import ErasureReceipt
+    from fathomdb.store.connection import Durability
+    from model import Erased, Expected, Model
 
 CHUNK_CHARS = 80
 NODES = 12
 """Ids of each thread: few, so that most writes are rewrites."""
 KINDS = ("Document", "Note", 'Größe "; DROP')
+SHARED_TEXTS = 6
+"""Numbers below this are drawn by every thread, so that texts come back and are elsewhere too."""
 WORDS = ("datastore", "vector", "queue", "naïve", "数据库", "crash", "🎉", "fence", "recover", "İ")
 # A few rows a call, so that a drain is many claims and many commits.
 LIMITS = EmbedderLimits(items=6)
@@ -78,7 +81,9 @@ def _draw_write(rng: random.Random, thread: int) -> dict[str, Any]:
     for n in ids:
         # Often a kind of its own, a text that comes back, and now and then none at all.
         kind = KINDS[n % len(KINDS)] if rng.random() < 0.8 else rng.choice(KINDS)
-        number = rng.randrange(6) if rng.random() < 0.3 else rng.randrange(10**9)
+        shared = rng.random() < 0.3
+        number = rng.randrange(SHARED_TEXTS, 10**9)
+        number = rng.randrange(SHARED_TEXTS) if shared else number
         nodes.append(
             {
                 "node_id": f"t{thread}-{n}",
@@ -101,6 +106,8 @@ _ARGUMENTS: dict[str, Callable[[random.Random, int], dict[str, Any]]] = {
         "node_id": _node_id(rng, thread),
         "properties": rng.choice(({"n": None}, {"n": rng.randrange(3)}, {"a": {"c": "d"}}, {})),
     },
+    "erase": lambda rng, thread: {"node_ids": [_node_id(rng, thread)]},
+    "erase_source": lambda rng, thread: {"source_ref": f"t{thread}/{rng.choice('ab')}"},
     "drain": lambda rng, _: {"timeout": rng.choice((0, 5))},
     "requeue_failed": lambda *_: {},
     "configure_vec": lambda rng, _: {"kind": rng.choice(KINDS)},
@@ -110,7 +117,14 @@ _ARGUMENTS: dict[str, Callable[[random.Random, int], dict[str, Any]]] = {
     "rebuild": lambda rng, _: {"kind": rng.choice(KINDS), "target": rng.choice(("vec", "fts"))},
     "export": lambda rng, _: {"number": rng.randrange(10**9)},
 }
-_WEIGHTS_OF_OTHERS = {"write": 70, "retire": 8, "patch": 12, "drain": 6}
+_WEIGHTS_OF_OTHERS = {
+    "write": 70,
+    "retire": 8,
+    "patch": 12,
+    "erase": 4,
+    "erase_source": 1,
+    "drain": 6,
+}
 _WEIGHTS = {
     **_WEIGHTS_OF_OTHERS,
     "write": 40,
@@ -122,7 +136,10 @@ _WEIGHTS = {
     "rebuild": 8,
     "export": 4,
 }
-_MODELLED = {"write", "retire", "patch", "configure_vec", "disable_vec", "configure_embedding"}
+_MODELLED = {
+    *("write", "retire", "patch", "erase", "erase_source"),
+    *("configure_vec", "disable_vec", "configure_embedding"),
+}
 
 
 def _nodes(arguments: dict[str, Any]) -> list[Node]:
@@ -157,10 +174,14 @@ def perform(db: fathomdb.Engine, operation: Operation, exports: str) -> dict[str
                 "unchanged": receipt.unchanged,
                 "retired": receipt.retired,
                 "chunks": receipt.chunks,
-                "chunk_ids": list(receipt.chunk_ids),
+                "chunk_ids": receipt.chunk_ids,
             }
         case "patch":
             return {"cursor": db.patch(arguments["node_id"], arguments["properties"]).cursor}
+        case "erase":
+            return _counts(admin.erase(arguments["node_ids"]))
+        case "erase_source":
+            return _counts(admin.erase_source(arguments["source_ref"]))
         case "drain":
             admin.drain_vector_projection(timeout=arguments["timeout"])
         case "requeue_failed":
@@ -182,7 +203,12 @@ def perform(db: fathomdb.Engine, operation: Operation, exports: str) -> dict[str
     return {}
 
 
-def apply(model: Model, operation: Operation) -> Expected | None:
+def _counts(receipt: ErasureReceipt) -> dict[str, int]:
+    names = ("cursor", "nodes", "versions", "chunks")
+    return {name: getattr(receipt, name) for name in names}
+
+
+def apply(model: Model, operation: Operation) -> Expected | Erased | None:
     """Does it to a model; returns what a receipt must say.
 
     Raises:
@@ -194,6 +220,10 @@ def apply(model: Model, operation: Operation) -> Expected | None:
             return model.write(_nodes(arguments), arguments["retire"])
         case "patch":
             model.patch(arguments["node_id"], arguments["properties"])
+        case "erase":
+            return model.erase(arguments["node_ids"])
+        case "erase_source":
+            return model.erase_source(arguments["source_ref"])
         case "configure_vec":
             model.configure_vec(arguments["kind"])
         case "disable_vec":
@@ -203,11 +233,15 @@ def apply(model: Model, operation: Operation) -> Expected | None:
     return None
 
 
-def open_engine(path: str, *, background: bool, embedders: tuple[Embedder, ...] = EMBEDDERS):
-    """The campaign's file, whatever model is active in it."""
+def open_engine(path: str, *, background: bool, durability: Durability = "normal"):
+    """The campaign's file, whatever model is active in it.
+
+    Without a loss of power ``normal`` keeps as much as ``full``.
+    """
     return fathomdb.open(
         path,
-        embedder=embedders,
+        embedder=EMBEDDERS,
         background=background,
+        durability=durability,
         config=fathomdb.EngineConfig(chunk_chars=CHUNK_CHARS),
     )

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import random
 import signal
 import threading
 from dataclasses import dataclass
@@ -19,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +35,7 @@ class Stage:
 
 
 STAGES = {
+    "embedding": Stage("fathomdb.testing:DeterministicEmbedder.batch_embed"),
     "apply": Stage("fathomdb.pipeline.apply:apply_if_claimed"),
     "claim": Stage("fathomdb.pipeline.claim:claim"),
     "group commit": Stage("fathomdb.actors.writer:WriterActor._run_guarded"),
@@ -46,16 +46,19 @@ STAGES = {
     "enable": Stage("fathomdb.store.indexes:enable", "configure_vec"),
     "disable": Stage("fathomdb.store.indexes:disable", "disable_vec"),
     "change of model": Stage("fathomdb.store.profiles:activate", "configure_embedding"),
+    "erasure": Stage("fathomdb.store.erasure:erase", "erase"),
+    "clearing after an erasure": Stage("fathomdb.store.residue:clear", "erase"),
     "export": Stage("fathomdb.store.backup:copy", "export"),
     "recovery": Stage("fathomdb.store.work:recover", once=True),
     "close": Stage("fathomdb.store.work:revert_all", once=True),
+    "migration": Stage("fathomdb.store.schema:is_older", once=True),
     "creation": Stage("fathomdb.store.schema:migrate", once=True),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Dies at the ``event``-th statement or change of a file from the ``entry``-th entry on."""
+    """Dies at the ``event``-th event from the ``entry``-th entry on, which is the first itself."""
 
     stage: str
     entry: int
@@ -65,7 +68,8 @@ class Stop:
     def draw(cls, rng: random.Random, stage: str) -> Stop:
         entry = 1 if STAGES[stage].once else rng.choice((1, 2, 4))
         # The first ones are where stages differ; the later ones are their commits.
-        return cls(stage, entry, rng.choice((rng.randrange(1, 8), rng.randrange(1, 60))))
+        event = rng.choice((1, rng.randrange(2, 9), rng.randrange(2, 60)))
+        return cls(stage, entry, event)
 
 
 class Stopper:
@@ -95,6 +99,7 @@ class Stopper:
         def counted(*arguments: Any, **keywords: Any) -> Any:
             with self._lock:
                 self._entered += 1
+            self.event(f"entry into {self._stop.stage}")
             return function(*arguments, **keywords)
 
         setattr(holder, name, counted)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fathomdb.actors.actor import logger
 from fathomdb.config import LONGEST_SECONDS
-from fathomdb.errors import InvalidInputError
+from fathomdb.errors import EngineClosedError, InvalidInputError
 from fathomdb.pipeline.prepare import check_name
 from fathomdb.records import ErasureReceipt
 from fathomdb.store import erasure, residue
@@ -50,8 +50,12 @@ def _erase(runtime: Runtime, what: Erasable, handles: list[str]) -> ErasureRecei
     erased, cursor = runtime.write(operation, timeout_seconds=LONGEST_SECONDS)
     if runtime.model is not None:
         runtime.model.forget_message()
-    with runtime.snapshot() as db:
-        wal_pending = residue.is_pending(db)
+    try:
+        with runtime.snapshot() as db:
+            wal_pending = residue.is_pending(db)
+    except EngineClosedError:
+        # It is committed: raised here, it would say that nothing was erased.
+        wal_pending = True
     logger.info("erased %d versions of nodes in commit %d", erased.versions, cursor)
     return ErasureReceipt(
         what=what,
