@@ -16,6 +16,7 @@ from fathomdb.errors import (
     StorageError,
 )
 from fathomdb.store import audit, status
+from fathomdb.store.presence import Presence
 from fathomdb.store.readers import ReaderPool
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _holds(target: str, in_file: tuple[int, object]) -> bool:
 
 @contextlib.contextmanager
 def _snapshot(path: str, config: EngineConfig) -> Iterator[Connection]:
-    readers = ReaderPool(path, size=1, cache_mib=config.cache_mib)
+    readers = ReaderPool(path, Presence(path), size=1, cache_mib=config.cache_mib)
     try:
         with readers.snapshot() as db:
             yield db
