@@ -331,6 +331,15 @@ def counts_that_begin_again(file, _):
     file.execute("UPDATE engine_state SET cursor = 0, fence = 0")
 
 
+@fault("tombstone_cursor", "node_cursor")
+def a_count_that_forgot_the_last_commit_and_its_erasure(file, _):
+    file.execute(
+        "INSERT INTO tombstones (what, sha256, nodes, versions, chunks, vectors, work, cursor, "
+        "erased_at_ms) SELECT 'node', zeroblob(32), 1, 1, 0, 0, 0, cursor, 0 FROM engine_state; "
+        "UPDATE engine_state SET cursor = max(cursor - 1, 0)"
+    )
+
+
 @fault("text_rebuild")
 def a_rebuild_of_an_index_that_is_not_there(file, _):
     file.execute(

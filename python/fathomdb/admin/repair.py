@@ -234,7 +234,9 @@ class _Repairs:
         if work is None:
             return None
         sort, operation = work
-        key = (sort, finding.message if sort == "sqlite" else finding.table)
+        # There is one count of commits, whatever table says that it is behind.
+        what = {"sqlite": finding.message, "cursor": ""}.get(sort, finding.table)
+        key = (sort, what)
         if key not in self._wholes:
             self._wholes[key] = None
             with self._unless_damaged():
@@ -254,7 +256,7 @@ class _Repairs:
                 return "object", lambda: self._write(lambda tx: repair.schema_object(tx, table))
             case "status_value":
                 return "counters", lambda: self._write(repair.counters)
-            case "node_cursor":
+            case "node_cursor" | "tombstone_cursor":
                 return "cursor", lambda: self._write(repair.cursor)
             case "work_fence":
                 return "fence", lambda: self._write(repair.fence)

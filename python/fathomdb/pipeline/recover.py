@@ -16,6 +16,9 @@ from fathomdb.store import indexes, work
 if TYPE_CHECKING:
     from fathomdb.store.transaction import Transaction
 
+MOST_ATTEMPTS = 1 << 62
+"""What SQLite can compare with: a program that never gives up may say any number."""
+
 
 def recover(tx: Transaction, max_attempts: int, now_ms: int) -> Tally:
     """Sends what is inflight back to pending, attempts kept, behind what waits; at open, once.
@@ -23,7 +26,8 @@ def recover(tx: Transaction, max_attempts: int, now_ms: int) -> Tally:
     Returns what became of rows for good: one may have ``failed``, with the cause ``process_died``.
     """
     # A row that was alone by chance has died alone once: that is no proof, whatever its attempts.
-    kind = work.fail_if_died_alone(tx.db, max(max_attempts, ALONE_AFTER + 1), tx.fence())
+    attempts = min(max(max_attempts, ALONE_AFTER + 1), MOST_ATTEMPTS)
+    kind = work.fail_if_died_alone(tx.db, attempts, tx.fence())
     if kind is not None:
         indexes.note_error(tx.db, [kind], work.PROCESS_DIED)
     work.recover(tx.db, tx.fence(), now_ms)

@@ -55,6 +55,13 @@ RULES: tuple[Rule, ...] = (
         "(SELECT cursor FROM engine_state)",
     ),
     Rule(
+        "tombstone_cursor",
+        "tombstones",
+        "something was erased by commit {detail}, and the file has not come to that one",
+        "SELECT tombstone_id, NULL, NULL, cursor FROM tombstones "
+        "WHERE cursor > (SELECT cursor FROM engine_state)",
+    ),
+    Rule(
         "node_version",
         "nodes",
         "a version of node {node} was written and ended by the commits {detail}, which cannot be",

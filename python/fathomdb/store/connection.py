@@ -61,6 +61,11 @@ def open_checker(path: str, *, cache_mib: int) -> apsw.Connection:
     return db
 
 
+def open_memory() -> apsw.Connection:
+    """An empty database that is in no file."""
+    return _connect(":memory:", apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE, 1)
+
+
 def _connect(path: str, flags: int, cache_mib: int) -> apsw.Connection:
     """What every connection is before it reads its first page."""
     db = apsw.Connection(path, flags=flags)

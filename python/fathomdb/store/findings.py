@@ -30,6 +30,7 @@ ADVICE: Mapping[str, str] = MappingProxyType(
         "status_value": _AGAIN,
         # canonical records
         "node_cursor": "the number is beyond any commit: restore an export, or write the node again",
+        "tombstone_cursor": "the number is beyond any commit: restore an export",
         "node_version": "a superseded version ended before it began; it is history alone, so erase "
         "the node, or restore an export",
         "chunk_without_live_node": "the node was retired and its text was left, or the node was "

@@ -129,8 +129,9 @@ def counters(tx: Transaction) -> str | None:
 def cursor(tx: Transaction) -> str | None:
     """Brings the number of the last commit up to what the records say."""
     said = tx.db.execute(
-        "SELECT max(max(written_cursor, coalesce(superseded_cursor, 0))) FROM nodes "
-        "WHERE max(written_cursor, coalesce(superseded_cursor, 0)) < ?",
+        "SELECT max(number) FROM (SELECT written_cursor AS number FROM nodes UNION ALL "
+        "SELECT superseded_cursor FROM nodes UNION ALL SELECT cursor FROM tombstones) "
+        "WHERE number < ?",
         (_BEYOND_ANY_COUNT,),
     ).get
     if said is None or said <= tx.latest_cursor():

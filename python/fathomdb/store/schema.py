@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
-import apsw
+from typing import TYPE_CHECKING
 
 from fathomdb.errors import NotAFathomFileError, SchemaVersionError
 from fathomdb.store import fts
+from fathomdb.store.connection import open_memory
+
+if TYPE_CHECKING:
+    import apsw
 
 APPLICATION_ID = 0x46447079  # "FDpy"
 PAGE_BYTES = 8192
@@ -202,7 +206,7 @@ def objects(db: apsw.Connection) -> dict[str, tuple[str, str]]:
 
 def expected_objects() -> dict[str, tuple[str, str]]:
     """What a file of this schema has, whatever it holds: made anew in memory."""
-    db = apsw.Connection(":memory:")
+    db = open_memory()
     try:
         migrate(db, 0)
         return objects(db)
