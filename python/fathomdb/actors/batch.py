@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fathomdb.actors.embed_pool import Urgency
-from fathomdb.errors import EngineClosedError
+from fathomdb.errors import EmbedderUnavailableError, EngineClosedError
 from fathomdb.pipeline import embed, verify
 from fathomdb.pipeline.claim import Claim
 from fathomdb.pipeline.embed import EmbedOutcome, EmbedTimeoutError
@@ -128,10 +128,14 @@ class Batch:
         except StopIteration as stop:
             self.call, self.outcome = None, stop.value
             return
+        urgency = Urgency.BACKFILL if self.claim.may_wait else Urgency.FRESH
         try:
-            urgency = Urgency.BACKFILL if self.claim.may_wait else Urgency.FRESH
             self.call = self._model.embed_batch(texts, urgency, probe=self._probe)
         except EngineClosedError:
             self.call, self.outcome = None, EmbedOutcome()
-            return
-        self.call.add_done_callback(lambda _: self._notify())
+        except EmbedderUnavailableError as error:
+            # Nobody called it, and what was embedded before is kept.
+            away = error
+            self._step(lambda: self._steps.throw(away))
+        else:
+            self.call.add_done_callback(lambda _: self._notify())

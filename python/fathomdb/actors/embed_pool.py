@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from fathomdb.config import BACKFILL_EVERY
 from fathomdb.embedders.protocol import Embedder, limits_of
-from fathomdb.errors import EmbedderContractError, EngineClosedError
+from fathomdb.errors import (
+    EmbedderContractError,
+    EmbedderUnavailableError,
+    EngineClosedError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,7 +138,12 @@ class EmbedPool:
         self._closed = False
 
     def submit(self, function: Callable[[], Any], urgency: Urgency = Urgency.BACKFILL) -> Reply:
-        """Queues a call; whatever it raises is in the future."""
+        """Queues a call; whatever it raises is in the future.
+
+        Raises:
+            EngineClosedError: The pool takes no more calls.
+            EmbedderUnavailableError: The machine has no thread left to run it on.
+        """
         call = _Call(function)
         with self._changed:
             if self._closed:
@@ -143,7 +152,12 @@ class EmbedPool:
             # An idle thread may have been told of a call before this one and not woken yet.
             waiting = sum(map(len, self._waiting))
             if waiting > self._idle and self._usable() < self.concurrency and not self._is_stuck():
-                self._start_worker()
+                try:
+                    self._start_worker()
+                except EmbedderUnavailableError:
+                    if not self._usable():  # otherwise it waits for a thread that is there
+                        self._waiting[urgency].remove(call)
+                        raise
             self._changed.notify()
         return call.reply
 
@@ -257,7 +271,14 @@ class EmbedPool:
         worker.thread = threading.Thread(
             target=self._work, args=(worker,), name=EMBED_THREAD, daemon=True
         )
-        worker.thread.start()
+        try:
+            worker.thread.start()
+        except RuntimeError as error:
+            # A worker without a thread would be counted on for ever.
+            self._workers.discard(worker)
+            raise EmbedderUnavailableError(
+                f"no thread could be started for the embedder: {error}; end some of this process"
+            ) from error
 
     def _work(self, worker: _Worker) -> None:
         while True:

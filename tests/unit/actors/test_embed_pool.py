@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from fathomdb import EmbedderContractError, EngineClosedError
+from fathomdb import EmbedderContractError, EmbedderUnavailableError, EngineClosedError
 from fathomdb.actors.embed_pool import MAX_ABANDONED, EmbedPool, Urgency
 from fathomdb.config import SystemClock
 from fathomdb.embedders.protocol import EmbedderLimits
@@ -261,3 +261,22 @@ def test_a_call_knows_that_it_runs_inside_another_pool_of_the_same_object():
     assert not second.runs_here()
     first.close()
     second.close()
+
+
+@pytest.fixture
+def no_thread_can_start():
+    before = threading.stack_size(1 << 46)  # no address space has room for such a stack
+    yield
+    threading.stack_size(before)
+
+
+def test_a_thread_that_cannot_be_started_is_a_typed_error_and_is_not_counted_on(
+    make_pool, no_thread_can_start
+):
+    pool = make_pool()
+    with pytest.raises(EmbedderUnavailableError, match="no thread could be started"):
+        pool.submit(lambda: None)
+
+    threading.stack_size(0)
+
+    assert pool.submit(lambda: 7).result(30) == 7
