@@ -12,6 +12,7 @@ import inside
 from fathomdb import EngineConfig, Node, ReadOnlyError
 from fathomdb.admin import integrity
 from fathomdb.admin.repair import BATCH, _Repairs
+from fathomdb.store import vectors
 from fathomdb.testing import DeterministicEmbedder, RecordingEmbedder
 from faults import raw
 
@@ -273,3 +274,23 @@ def test_a_damaged_page_is_said_and_the_rest_is_put_right(db, path):
     assert "restore an export" in left["unreadable"]
     with raw(path) as file:
         assert file.execute("SELECT count(*) FROM chunks").get == 300
+
+
+def test_no_table_is_made_for_a_model_that_is_not_described_rightly(db, path):
+    fill(db, 3)
+    db.close()
+    table = vectors.table_name("Doc", 1)
+    with raw(path) as file:
+        file.execute(f'DROP TABLE "{table}"')
+        # Nothing else in the file says which of the two, its name or its fingerprint, is right.
+        file.execute(
+            "UPDATE vector_embedding_profiles SET model_identity = 'another', dimension = 3"
+        )
+
+    with fathomdb.open(path, embedder=False) as damaged:
+        report = damaged.admin.repair()
+
+    left = {item.finding.code for item in report.remaining}
+    assert left == {"profile_identity", "vector_table_missing"}
+    with raw(path) as file:
+        assert table not in vectors.tables(file)
