@@ -377,6 +377,33 @@ def test_copies_that_sqlite_leaves_in_the_gaps_of_pages_go_as_well(open_db, path
     assert left_in_files(path, traces) == []
 
 
+def test_the_index_keeps_no_beginning_of_a_word_that_is_gone(open_db):
+    """FTS5 finds the page of a word by the beginning of another, and keeps it when that one goes."""
+    db = open_db(embedder=False)
+    words = {n: f"customer{n * 7919 % 100_003:06}x" for n in range(6000)}
+
+    def separators():
+        with inside.snapshot(db) as connection:
+            return {
+                term[1:].decode()
+                for (term,) in connection.execute(
+                    "SELECT CAST(term AS BLOB) FROM chunks_fts_idx WHERE length(term) > 1"
+                )
+            }
+
+    def stale(numbers):
+        live = "".join(f"\n{word}" for n, word in words.items() if n in numbers)
+        return {s for s in separators() if f"\n{s}" not in f"{live}\ntext"}
+
+    db.write(Node("Doc", f"d{n}", f"text {words[n]}", source_ref=f"s{n % 4}") for n in range(6000))
+    assert separators()
+    for source in range(3):  # the second and third find an index that is merged already
+        db.admin.erase_source(f"s{source}")
+        assert stale({n for n in words if n % 4 > source}) == set()
+        assert db.admin.check_integrity().ok
+    assert len(db.text_search("text", limit=4000)) == 1500
+
+
 def test_an_export_made_after_an_erasure_has_nothing_of_it(filled, tmp_path):
     db, traces = filled
     db.admin.erase_source(SOURCE)
