@@ -8,7 +8,7 @@ import pytest
 
 import crowd
 import inside
-from crowd import KINDS, MODELS
+from crowd import KINDS, MODELS, SEEDS
 from fathomdb import EngineConfig
 
 IDS = [f"n{n}" for n in range(40)]
@@ -16,7 +16,7 @@ CONFIG = EngineConfig(chunk_chars=crowd.CHUNK_CHARS)
 LIVES = 6
 
 
-@pytest.mark.parametrize("seed", range(1))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_readers_find_whole_nodes_while_their_owner_works_closes_and_opens_again(
     open_db, path, seed
 ):
