@@ -21,7 +21,7 @@ from fathomdb import (
 )
 from fathomdb.testing import Fault, FlakyEmbedder
 
-WRITES = LOOKS = 20
+WRITES = LOOKS = 14
 """Of each writer, and of each reader."""
 WRITERS = READERS = 16
 NODES = 5
