@@ -9,6 +9,7 @@ is such readers in a process of their own.
 from __future__ import annotations
 
 import faulthandler
+import os
 import random
 import re
 import subprocess
@@ -44,6 +45,8 @@ MODELS = (
 CHUNK_CHARS = 36
 """Room for one line of a text and not for two, so that each line is a chunk."""
 HANGS_AFTER_SECONDS = 150.0
+SEEDS = range(int(os.environ.get("FATHOMDB_STRESS", "1")))
+"""Of each stress test: FATHOMDB_STRESS=10 runs ten; a test's name has its seed."""
 
 _LINE = re.compile(r"(\S+) version (\d+) part (\d+) (?:plain|poison)\s*")
 

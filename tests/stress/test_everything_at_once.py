@@ -1,11 +1,7 @@
-"""Everything that a database can be asked, at once: nothing lost, nothing stuck, nothing wrong.
-
-FATHOMDB_STRESS=10 runs ten seeds of each test; a test's name has its seed.
-"""
+"""Everything that a database can be asked, at once: nothing lost, nothing stuck, nothing wrong."""
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 from collections import defaultdict
@@ -15,7 +11,7 @@ import pytest
 
 import crowd
 import inside
-from crowd import KINDS, MODELS
+from crowd import KINDS, MODELS, SEEDS
 from fathomdb import (
     EmbedderUnavailableError,
     EngineClosedError,
@@ -25,8 +21,7 @@ from fathomdb import (
 )
 from fathomdb.testing import Fault, FlakyEmbedder
 
-SEEDS = range(int(os.environ.get("FATHOMDB_STRESS", "1")))
-WRITES = LOOKS = 20
+WRITES = LOOKS = 14
 """Of each writer, and of each reader."""
 WRITERS = READERS = 16
 NODES = 5

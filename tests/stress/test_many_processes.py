@@ -8,15 +8,15 @@ import pytest
 
 import crowd
 import inside
-from crowd import KINDS, MODELS
+from crowd import KINDS, MODELS, SEEDS
 from fathomdb import EngineConfig
 
 IDS = [f"n{n}" for n in range(40)]
 CONFIG = EngineConfig(chunk_chars=crowd.CHUNK_CHARS)
-LIVES = 6
+LIVES = 4
 
 
-@pytest.mark.parametrize("seed", range(1))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_readers_find_whole_nodes_while_their_owner_works_closes_and_opens_again(
     open_db, path, seed
 ):
@@ -26,7 +26,7 @@ def test_readers_find_whole_nodes_while_their_owner_works_closes_and_opens_again
     with crowd.reading_processes(path, IDS, count=3, seed=seed):
         for life in range(LIVES):
             db = open_db(embedder=MODELS[0], background=life % 2 == 0, config=CONFIG)
-            for _ in range(12):
+            for _ in range(8):
                 version += 1
                 some = rng.sample(IDS, 8)
                 parts = rng.randrange(1, 4)
