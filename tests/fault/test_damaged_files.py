@@ -330,7 +330,7 @@ def read_only_mount(tmp_path):
     ):
         pytest.skip("this user cannot mount a folder to be read")
     yield str(mounted / "x.db")
-    subprocess.run(["umount", str(mounted)], check=True)
+    subprocess.run(["umount", "-l", str(mounted)], check=True)
 
 
 def test_a_file_system_mounted_to_be_read_is_said_so_and_can_be_read(read_only_mount):

@@ -87,8 +87,8 @@ class Life:
             finally:
                 self.attempt(db.close)
 
-    def attempt(self, step):
-        had_fired = bool(self.disk.fired)
+    def attempt(self, step, *, began_after_fault: bool | None = None):
+        had_fired = bool(self.disk.fired) if began_after_fault is None else began_after_fault
         try:
             return step()
         except CONSEQUENCES as error:
@@ -112,6 +112,7 @@ class Life:
 
     def write_as_a_group(self, db, requests) -> None:
         """Several requests that wait for the writer together, each answered for itself."""
+        began = bool(self.disk.fired)  # of all of them: the first error may end the fault
         writer, go = db._runtime._owned.writer, threading.Event()
         held = writer.submit(lambda tx: go.wait(30), timeout_seconds=30)
         replies = []
@@ -127,9 +128,10 @@ class Life:
                 )
             )
         go.set()
-        self.attempt(lambda: held.result(30))
+        self.attempt(lambda: held.result(30), began_after_fault=began)
         for texts, reply in zip(requests, replies, strict=True):
-            if self.attempt(lambda reply=reply: reply.result(30)) is not None:
+            answer = self.attempt(lambda reply=reply: reply.result(30), began_after_fault=began)
+            if answer is not None:
                 self._have_become(texts)
 
     def drain(self, db) -> None:
@@ -181,7 +183,8 @@ def later_days(life: Life, db) -> None:
 
 
 def one_day(life: Life, db) -> None:
-    life.write(db, {"n0": "the second text of 0", "n1": None, "n7": "new"})
+    life.write_as_a_group(db, [{"n0": "the second text of 0"}, {"n7": "new"}])
+    life.write(db, {"n1": None})
     life.drain(db)
 
 
