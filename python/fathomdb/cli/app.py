@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fathomdb._native import __version__
-from fathomdb.cli import check, drain, exits, export, formats, ingest, inspect, search, status
+from fathomdb.cli import (
+    check,
+    drain,
+    erase,
+    exits,
+    export,
+    formats,
+    ingest,
+    inspect,
+    search,
+    status,
+)
 from fathomdb.cli.messages import say
 from fathomdb.errors import FathomError
 
@@ -59,6 +70,7 @@ for _command in (
     drain.command,
     check.command,
     export.command,
+    erase.command,
 ):
     commands.add_command(_command)
 

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from fathomdb.store import chunks, keys, residue, vectors, work
+from fathomdb.store import chunks, fts, keys, residue, vectors, work
 from fathomdb.store.connection import only_row
 
 if TYPE_CHECKING:
@@ -121,5 +121,6 @@ def _erase_chunks(tx: Transaction, kind: str, chunk_keys: list[int]) -> Erased:
 
 
 def begin_clearing(tx: Transaction) -> None:
-    """Has the residue cleared once this transaction is committed."""
+    """Clears what is left of words now, and has the rest cleared once this is committed."""
+    fts.forget_separators(tx.db)
     residue.mark_pending(tx.db)

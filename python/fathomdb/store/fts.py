@@ -113,6 +113,48 @@ def rebuild_cancel(db: apsw.Connection) -> None:
     db.execute("UPDATE engine_state SET fts_next_tokenizer = NULL, fts_next_upto = NULL")
 
 
+# --- erasing --------------------------------------------------------------------------------------
+
+
+def forget_separators(db: apsw.Connection) -> None:
+    """Has no index keep the beginning of a word that is gone.
+
+    FTS5 finds a word's page by separators: the beginning of the first word that a page had when it
+    was written, long enough to differ from the word before it. They stay when the word is deleted,
+    ``secure-delete`` or not. Where one is of no word any more, the index is merged anew.
+    """
+    for table in (MAIN, *([NEXT] if rebuild_target(db) is not None else [])):
+        if _has_stale_separator(db, table):
+            _merge_all(db, table)
+
+
+def _has_stale_separator(db: apsw.Connection, table: str) -> bool:
+    db.execute(
+        f"CREATE VIRTUAL TABLE temp.indexed_words USING fts5vocab('main', {quote(table)}, 'row')"
+    )
+    try:
+        # Of the nearest word from there on; a word is not always whole UTF-8 where it is cut.
+        return bool(
+            db.execute(
+                "SELECT EXISTS (SELECT 1 FROM (SELECT substr(CAST(term AS BLOB), 2) AS separator "
+                f"FROM {quote(table + '_idx')} WHERE length(CAST(term AS BLOB)) > 1) "
+                "WHERE separator IS NOT substr(CAST((SELECT term FROM temp.indexed_words "
+                "WHERE term >= CAST(separator AS TEXT) ORDER BY term LIMIT 1) AS BLOB), 1, length(separator)))"
+            ).get
+        )
+    finally:
+        db.execute("DROP TABLE temp.indexed_words")
+
+
+def _merge_all(db: apsw.Connection, table: str) -> None:
+    # An index of one segment counts as merged, and is left as it is: a row of our own, of a key that
+    # no chunk has, makes it two.
+    marker = [(0, "aaa")]
+    db.executemany(f"INSERT INTO {quote(table)} (rowid, text) VALUES (?, ?)", marker)
+    db.execute(f"INSERT INTO {quote(table)} ({quote(table)}) VALUES ('optimize')")
+    _delete(db, table, marker)
+
+
 # --- reading --------------------------------------------------------------------------------------
 
 

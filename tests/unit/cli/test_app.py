@@ -8,7 +8,7 @@ import pytest
 
 import fathomdb
 
-COMMANDS = ("ingest", "search", "inspect", "status", "drain", "check", "export")
+COMMANDS = ("ingest", "search", "inspect", "status", "drain", "check", "export", "erase")
 
 
 def test_the_version_is_that_of_the_distribution(spawn):
@@ -86,6 +86,7 @@ def test_the_variable_stands_for_the_option(run, notes, monkeypatch):
         ("drain",),
         ("check",),
         ("export", "copy.db"),
+        ("erase", "--node", "x", "--yes"),
     ],
 )
 def test_a_database_that_is_not_there_is_an_error_and_is_not_made(run, tmp_path, arguments):

@@ -1,0 +1,62 @@
+"""``fathomdb erase``: a source or nodes go without a trace, after a question."""
+
+from __future__ import annotations
+
+import click
+
+from fathomdb.cli import database, exits, formats
+from fathomdb.cli.messages import say
+
+
+@click.command("erase", short_help="Erase a source or nodes, without a trace.")
+@click.option("--source", "source_ref", metavar="REF", help="All that came from this source.")
+@click.option("--node", "node_ids", metavar="ID", multiple=True, help="A node; may be repeated.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@database.db_option
+@database.json_option
+def command(
+    *, source_ref: str | None, node_ids: tuple[str, ...], yes: bool, path: str, as_json: bool
+) -> int:
+    """Erase all that came from a source, or nodes, without a trace in the files of the database.
+
+    Every version, text, word and vector goes. Exports and backups are out of its reach.
+    """
+    from fathomdb.cli import terminal
+
+    if (source_ref is None) == (not node_ids):
+        raise click.UsageError("what is to be erased? Give --source REF, or --node ID.")
+    database.must_exist(path)
+    if not yes:
+        what = f"source {source_ref!r}" if source_ref is not None else f"{len(node_ids)} nodes"
+        click.confirm(
+            f"Erase {formats.printable(what)} from {formats.printable(path)} for good?",
+            abort=True,
+            err=True,
+        )
+    with database.own(path) as db:
+        if source_ref is not None:
+            receipt = db.admin.erase_source(source_ref)
+        else:
+            receipt = db.admin.erase(node_ids)
+    if as_json:
+        from fathomdb.records import to_plain
+
+        terminal.print_json(to_plain(receipt))
+        return exits.DONE
+    console = terminal.out()
+    console.print(f"Erased from {formats.printable(path)}")
+    grid = terminal.facts()
+    grid.add_row("nodes", f"{receipt.nodes:,}")
+    grid.add_row("versions", f"{receipt.versions:,}")
+    grid.add_row("chunks", f"{receipt.chunks:,}")
+    grid.add_row("vectors", f"{receipt.vectors:,}")
+    for digest in receipt.sha256:
+        grid.add_row("SHA-256", digest)
+    grid.add_row("out of reach", receipt.out_of_reach)
+    console.print(grid)
+    if receipt.wal_pending:
+        say(
+            "Another process was reading: what it still needed goes with the next commit or open "
+            "after it has finished."
+        )
+    return exits.DONE

@@ -1,0 +1,59 @@
+"""erase: asks first, and the receipt is what it prints."""
+
+from __future__ import annotations
+
+import hashlib
+
+import click
+import pytest
+
+import fathomdb
+
+
+def ids(path):
+    with fathomdb.open(path, read_only=True) as db:
+        return {node.node_id for node in db.nodes()}
+
+
+def test_nodes_are_erased_and_the_receipt_is_shown(run, notes):
+    done = run("erase", "--db", notes, "--node", "rain", "--node", "bare", "--yes", "--json")
+
+    assert done.code == 0
+    assert (done.json["what"], done.json["nodes"], done.json["chunks"]) == ("node", 2, 1)
+    assert done.json["sha256"][0] == hashlib.sha256(b"rain").hexdigest()
+    assert ids(notes) == {"euro"}
+
+
+def test_a_source_is_erased_by_its_name(run, jsonl, path):
+    given = jsonl({"id": f"n{n}", "text": f"text {n}"} for n in range(3))
+    run("ingest", given, "--db", path, "--kind", "Note", "--embedder", "none")
+
+    done = run("erase", "--db", path, "--source", given, "--yes")
+
+    assert done.code == 0
+    assert "out of reach" in done.out
+    assert ids(path) == set()
+
+
+@pytest.mark.parametrize(("answer", "code"), [("n\n", 130), ("", 130), ("y\n", 0)])
+def test_it_asks_and_only_a_yes_erases(run, notes, answer, code, monkeypatch):
+    asked = []
+
+    def prompt(text):
+        asked.append(text)
+        if not answer:
+            raise EOFError
+        return answer.strip()
+
+    monkeypatch.setattr(click.termui, "visible_prompt_func", prompt)
+
+    assert run("erase", "--db", notes, "--node", "rain").code == code
+    assert len(asked) == 1
+    assert ("rain" in ids(notes)) == (code != 0)
+
+
+@pytest.mark.parametrize("options", [(), ("--node", "a", "--source", "b")])
+def test_it_wants_either_a_source_or_nodes(run, notes, options):
+    done = run("erase", "--db", notes, *options)
+    assert done.code == 2
+    assert "--source REF" in done.err
