@@ -64,6 +64,7 @@ def _write(*node_ids, text=77):
             "properties": {"n": n},
             "source_ref": None,
             "cut": False,
+            "steals": None,
         }
         for n, node_id in enumerate(node_ids)
     ]
