@@ -6,6 +6,7 @@ This process opens no database, so that it may fork: it is the warm server of al
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import glob
 import itertools
 import json
@@ -190,6 +191,7 @@ class Campaign:
 
     def _live(self, life: int, file: _File) -> None:
         self.history.clear()
+        shutil.rmtree(f"{self.folder}/left", ignore_errors=True)
         rng = random.Random(f"{self.seed}/{life}")
         plan, phase, seconds = self._plan(life, rng)
         self._note(f"life {life}: {plan}, {phase} + {seconds:.4f} s")
@@ -229,6 +231,7 @@ class Campaign:
         if pid == 0:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the campaign
             os.close(reading)
+            faulthandler.dump_traceback_later(HANG_SECONDS - 5)
             child.live(file.path, file.exports, plan, writing)
         os.close(writing)
         ends = time.monotonic() + HANG_SECONDS
@@ -264,7 +267,6 @@ class Campaign:
     def _judge(self, file: _File, heard: _Heard, *, on_copy: bool) -> None:
         """In a process of its own, since this one must open nothing."""
         kept = f"{self.folder}/left"
-        shutil.rmtree(kept, ignore_errors=True)
         os.makedirs(kept)
         for suffix in ("", "-wal"):
             if os.path.exists(file.path + suffix):

@@ -92,6 +92,8 @@ def _draw_write(rng: random.Random, thread: int) -> dict[str, Any]:
                 "properties": rng.choice((None, {}, {"n": rng.randrange(3)}, {"a": {"b": [1]}})),
                 "source_ref": rng.choice((None, f"t{thread}/a", f"t{thread}/b")),
                 "cut": rng.random() < 0.15,
+                # Now and then the chunk id of another node: refused once half of it is stored.
+                "steals": _node_id(rng, thread) if rng.random() < 0.03 else None,
             }
         )
     others = [n for n in range(NODES) if n not in ids]
@@ -147,7 +149,9 @@ def _nodes(arguments: dict[str, Any]) -> list[Node]:
     for given in arguments.get("nodes", ()):
         text = None if given["text"] is None else text_of(given["text"])
         same = {name: given[name] for name in ("kind", "node_id", "properties", "source_ref")}
-        if text is not None and given["cut"]:
+        if text is not None and given["steals"] is not None:
+            made.append(Node(**same, chunks=[Chunk(text, f"{given['steals']}#0")]))
+        elif text is not None and given["cut"]:
             chunks = [
                 Chunk(line, f"{given['node_id']}/{n}" if n else None)
                 for n, line in enumerate(text.split("\n\n"))
