@@ -294,3 +294,21 @@ def test_no_table_is_made_for_a_model_that_is_not_described_rightly(db, path):
     assert left == {"profile_identity", "vector_table_missing"}
     with raw(path) as file:
         assert table not in vectors.tables(file)
+
+
+def test_what_fails_to_be_put_right_stays_and_the_rest_is_put_right(db, path):
+    fill(db, 3)
+    db.close()
+    with raw(path) as file:
+        # Two live versions of one node: the index that forbids it cannot be made again.
+        file.execute("DROP INDEX nodes_live")
+        file.execute(
+            "INSERT INTO nodes (logical_id, kind, split, written_cursor) VALUES ('d1', 'Doc', 1, 1)"
+        )
+        file.execute(SPOIL)
+
+    with fathomdb.open(path, embedder=False) as damaged:
+        report = damaged.admin.repair()
+
+    assert [item.finding.table for item in report.remaining] == ["nodes_live"]
+    assert report.repaired == {"ledger_hash": 3}
