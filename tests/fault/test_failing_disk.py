@@ -87,14 +87,17 @@ class Life:
             finally:
                 self.attempt(db.close)
 
+    def is_over(self) -> bool:
+        return self.ends == "at-once" and bool(self.disk.fired)
+
     def attempt(self, step, *, began_after_fault: bool | None = None):
-        had_fired = bool(self.disk.fired) if began_after_fault is None else began_after_fault
+        was_over = self.is_over() if began_after_fault is None else began_after_fault
         try:
             return step()
         except CONSEQUENCES as error:
             self.errors.append(error)
         except (StorageError, DiskFullError) as error:
-            if had_fired and self.ends == "at-once":
+            if was_over:
                 raise AssertionError("the fault is over, and it did not go on") from error
             self.errors.append(error)
         if self.ends == "when-seen":
@@ -112,7 +115,7 @@ class Life:
 
     def write_as_a_group(self, db, requests) -> None:
         """Several requests that wait for the writer together, each answered for itself."""
-        began = bool(self.disk.fired)  # of all of them: the first error may end the fault
+        began = self.is_over()  # of all of them: the first error may end the fault
         writer, go = db._runtime._owned.writer, threading.Event()
         held = writer.submit(lambda tx: go.wait(30), timeout_seconds=30)
         replies = []
