@@ -257,6 +257,9 @@ class Campaign:
                     heard.line(json.loads(line), file)
                 if kill_at is None and plan.stop is None and heard.reached(phase):
                     kill_at = time.monotonic() + seconds if ends != float("inf") else None
+        except BaseException:
+            os.kill(pid, signal.SIGKILL)
+            raise
         finally:
             os.close(reading)
             _, status = os.waitpid(pid, 0)
