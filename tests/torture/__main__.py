@@ -39,7 +39,9 @@ def main() -> int:
             campaign.run(options.kills, options.stops)
         else:
             campaign.run(0, 0, first=options.kill, last=options.kill)
-    finally:  # Ctrl-C too: what was found until then is said
+    except KeyboardInterrupt:
+        _say("\ninterrupted; until then:\n")
+    finally:
         summary = campaign.summary
         _say(f"\n{_words(summary)}\n" if sys.stdout.isatty() else f"{_words(summary)}\n")
         if options.json:

@@ -236,14 +236,13 @@ class Campaign:
         os.close(writing)
         ends = time.monotonic() + HANG_SECONDS
         kill_at = time.monotonic() + seconds if phase == "open" and plan.stop is None else None
-        buffer = b""
+        buffer, hung = b"", False
         try:
             while True:
                 now = time.monotonic()
                 if now >= (ends if kill_at is None else min(kill_at, ends)):
                     os.kill(pid, signal.SIGKILL)
-                    if now >= ends:
-                        raise ViolationError(f"the child hung while {heard.phase}")
+                    hung = now >= ends
                     kill_at, ends = None, float("inf")
                 until = min(ends, ends if kill_at is None else kill_at)
                 wait = None if until == float("inf") else max(0.0, until - now)
@@ -257,9 +256,14 @@ class Campaign:
                     heard.line(json.loads(line), file)
                 if kill_at is None and plan.stop is None and heard.reached(phase):
                     kill_at = time.monotonic() + seconds if ends != float("inf") else None
+        except BaseException:
+            os.kill(pid, signal.SIGKILL)
+            raise
         finally:
             os.close(reading)
             _, status = os.waitpid(pid, 0)
+        if hung:
+            raise ViolationError(f"the child hung while {heard.phase}")
         return status
 
     # --- judging ----------------------------------------------------------------------------------
@@ -403,9 +407,11 @@ def _in_a_fork(call: Callable[[], Any]) -> Any:
             answer = (True, call())
         except BaseException:
             answer = (False, traceback.format_exc())
-        with os.fdopen(writing, "wb") as pipe:
-            pickle.dump(answer, pipe)
-        os._exit(0)
+        try:
+            with os.fdopen(writing, "wb") as pipe:
+                pickle.dump(answer, pipe)
+        finally:
+            os._exit(0)  # whatever happened: the parent's stack is below
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         data = pipe.read()

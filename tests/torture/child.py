@@ -44,8 +44,10 @@ class Plan:
 
 def live(path: str, exports: str, plan: Plan, pipe: int) -> NoReturn:
     """Lives in a process just forked; never returns."""
-    _Life(path, exports, plan, pipe).run()
-    os._exit(0)
+    try:
+        _Life(path, exports, plan, pipe).run()
+    finally:
+        os._exit(0)  # whatever happened: the parent's stack is below
 
 
 class _Life:
