@@ -19,7 +19,10 @@ class Peer:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [_python(), PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [_python(), "-E", PROGRAM],  # a PYTHONPATH of ours would give it our package
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     def run(self, **job: Any) -> dict[str, Any]:

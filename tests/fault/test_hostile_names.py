@@ -200,7 +200,12 @@ WAYS_IN = {
         **filters(lambda db, **given: db.admin.inspect("canary", "text", **given)),
     },
     "admin.trace_source": {"source_ref": [lambda db, s: db.admin.trace_source(s)]},
+    "admin.erase": {
+        "node_ids": [lambda db, s: db.admin.erase([s]), lambda db, s: db.admin.erase(s)]
+    },
+    "admin.erase_source": {"source_ref": [lambda db, s: db.admin.erase_source(s)]},
     "admin.check_integrity": {},
+    "admin.repair": {},
     "admin.projection_digest": {"kind": [lambda db, s: db.admin.projection_digest(s)]},
     "admin.safe_export": {"path": [to_file]},
     "admin.drain_vector_projection": {
