@@ -186,4 +186,5 @@ def make_older(path: str) -> None:
     with contextlib.closing(db), db:
         db.execute("DROP TABLE tombstones")
         db.execute("ALTER TABLE engine_state DROP COLUMN wal_pending")
+        db.execute("ALTER TABLE engine_state DROP COLUMN database_id")
         db.execute("PRAGMA user_version = 1")

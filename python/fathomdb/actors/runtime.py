@@ -374,10 +374,14 @@ def _check_ours(path: str, config: EngineConfig) -> int:
     """
     if not os.path.exists(path):
         return 0
+    has_log = not stands_alone(path)
     with _opening(path):
-        db = open_reader(path, cache_mib=config.cache_mib, immutable=stands_alone(path))
+        db = open_reader(path, cache_mib=config.cache_mib, immutable=not has_log)
         try:
-            return schema.check_identity(db, path)
+            version = schema.check_identity(db, path)
+            if has_log:
+                schema.check_log(db, path)
+            return version
         finally:
             db.close()
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from fathomdb.store import status, work
+from fathomdb.store import schema, status, work
 from fathomdb.store.connection import open_writer, translating
 from fathomdb.store.transaction import Transaction
 
@@ -46,6 +46,7 @@ def copy(
                     progress(backup.page_count - backup.remaining, backup.page_count)
             if disowned:
                 tx = Transaction(target)
+                schema.renew_id(tx.db)
                 work.revert_all(tx.db, tx.fence())
                 status.write(tx.db, {"pid": None, "outage": None})
                 tx.commit()

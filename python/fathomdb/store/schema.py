@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
 
-from fathomdb.errors import NotAFathomFileError, SchemaVersionError
+import apsw
+
+from fathomdb.errors import CorruptDatabaseError, NotAFathomFileError, SchemaVersionError
 from fathomdb.store import fts
-from fathomdb.store.connection import open_memory
-
-if TYPE_CHECKING:
-    import apsw
+from fathomdb.store.connection import open_memory, open_reader
 
 APPLICATION_ID = 0x46447079  # "FDpy"
 PAGE_BYTES = 8192
@@ -144,6 +143,8 @@ CREATE TABLE tombstones (
 ) STRICT;
 ALTER TABLE engine_state ADD COLUMN wal_pending INTEGER NOT NULL DEFAULT 0
     CHECK (wal_pending IN (0, 1));
+ALTER TABLE engine_state ADD COLUMN database_id BLOB CHECK (length(database_id) = 16);
+UPDATE engine_state SET database_id = randomblob(16);
 """
 
 MIGRATIONS: tuple[str, ...] = (_V1, _V2)
@@ -177,6 +178,42 @@ def check_identity(db: apsw.Connection, path: str) -> int:
             f"{path} has schema version {found} and this FathomDB knows up to {SCHEMA_VERSION}; "
             "open it with a newer fathomdb-py"
         )
+    return found
+
+
+def renew_id(db: apsw.Connection) -> None:
+    """Makes a copy a database of its own: the log of the other one is not for it."""
+    db.execute("UPDATE engine_state SET database_id = randomblob(16)")
+
+
+def check_log(db: apsw.Connection, path: str) -> None:
+    """Refuses the write-ahead log of another database, which SQLite takes for the file's own.
+
+    Args:
+        db: A connection to the file as its log leaves it.
+        path: Of the file.
+
+    Raises:
+        CorruptDatabaseError: The two are not one database. Nothing was changed.
+    """
+    of_log = _database_id(db)
+    try:
+        with contextlib.closing(open_reader(path, cache_mib=1, immutable=True)) as alone:
+            of_file = _database_id(alone)
+    except apsw.Error:
+        return  # whoever brought the log into it was killed: only with the log is the file whole
+    if None not in (of_log, of_file) and of_log != of_file:
+        raise CorruptDatabaseError(
+            f"{path}-wal is the log of another database, or of what {path} was before it was "
+            f"restored; nothing was changed: move {path}-wal away and open {path} again"
+        )
+
+
+def _database_id(db: apsw.Connection) -> bytes | None:
+    try:
+        found: bytes | None = db.execute("SELECT database_id FROM engine_state").get
+    except apsw.SQLError:
+        return None  # an empty file, or one of version 1
     return found
 
 
