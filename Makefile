@@ -15,7 +15,7 @@ EXTRAS := static,onnx,parquet
 RUST := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
 PACKAGE := pyproject.toml $(RUST) $(shell find python -name '*.py' -o -name '*.pyi')
 
-.PHONY: help preflight demo test torture faults check bench wheel develop clean
+.PHONY: help preflight demo test torture faults guards check bench wheel develop clean
 
 help: preflight
 	@echo
@@ -32,6 +32,9 @@ test: develop $(CORPUS) $(TOKENIZER) ## all tests; ARGS="-k name" chooses
 
 torture: develop ## 3,000 kills and more, every file checked; ARGS="--seed 1 --kill 7" replays
 	@PYTHONPATH=tests $(BIN)/python -m torture $(ARGS)
+
+guards: develop ## take each guard out of a copy of the package: a test must fail
+	@$(BIN)/python tools/guards.py
 
 faults: develop ## fail every single operation of the disk in a file's life (minutes)
 	@FATHOMDB_EVERY_FAULT=1 $(BIN)/python -m pytest tests/fault/test_failing_disk.py -rP $(ARGS)
