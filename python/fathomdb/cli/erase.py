@@ -26,10 +26,11 @@ def command(
     if (source_ref is None) == (not node_ids):
         raise click.UsageError("what is to be erased? Give --source REF, or --node ID.")
     database.must_exist(path)
+    of = f"source {source_ref!r}" if source_ref is not None else _named(node_ids)
+    what, where = formats.printable(of), formats.printable(path)
     if not yes:
-        what = f"source {source_ref!r}" if source_ref is not None else f"{len(node_ids)} nodes"
         click.confirm(
-            f"Erase {formats.printable(what)} from {formats.printable(path)} for good?",
+            f"Erase {what} from {where} for good?",
             abort=True,
             err=True,
         )
@@ -44,7 +45,10 @@ def command(
         terminal.print_json(to_plain(receipt))
         return exits.DONE
     console = terminal.out()
-    console.print(f"Erased from {formats.printable(path)}")
+    if receipt.versions:
+        console.print(f"Erased {what} from {where}")
+    else:
+        console.print(f"Nothing of {what} is in {where}")
     grid = terminal.facts()
     grid.add_row("nodes", f"{receipt.nodes:,}")
     grid.add_row("versions", f"{receipt.versions:,}")
@@ -60,3 +64,7 @@ def command(
             "after it has finished."
         )
     return exits.DONE
+
+
+def _named(node_ids: tuple[str, ...]) -> str:
+    return f"node {node_ids[0]!r}" if len(node_ids) == 1 else f"{len(node_ids)} nodes"

@@ -57,3 +57,10 @@ def test_it_wants_either_a_source_or_nodes(run, notes, options):
     done = run("erase", "--db", notes, *options)
     assert done.code == 2
     assert "--source REF" in done.err
+
+
+def test_what_was_never_there_is_said_to_be_nothing(run, notes):
+    done = run("erase", "--db", notes, "--node", "never", "--yes")
+    assert done.code == 0
+    assert "Nothing of node 'never' is in" in done.out
+    assert ids(notes) == {"rain", "bare", "euro"}
