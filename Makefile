@@ -15,11 +15,11 @@ EXTRAS := static,onnx,parquet
 RUST := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
 PACKAGE := pyproject.toml $(RUST) $(shell find python -name '*.py' -o -name '*.pyi')
 
-.PHONY: help preflight demo test torture faults guards check bench wheel develop clean
+.PHONY: help preflight demo test torture faults guards check bench bench-guard wheel develop clean
 
 help: preflight
 	@echo
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ name = $$2; $$1 = $$2 = ""; printf "  make %-8s %s\n", name, $$0 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ name = $$2; $$1 = $$2 = ""; printf "  make %-11s %s\n", name, $$0 }'
 
 preflight:
 	@sh tools/preflight.sh
@@ -44,6 +44,9 @@ check: develop ## ruff, mypy --strict, stubtest, cargo fmt, clippy, cargo test
 
 bench: develop $(CORPUS) ## every bench in benches/, one after the other
 	@sh tools/bench.sh $(BIN)
+
+bench-guard: develop ## count statements, steps and pages of a write and a drain, against those kept
+	@$(BIN)/python benches/guard.py $(ARGS)
 
 wheel: $(VENV)/tools ## a release wheel and an sdist in dist/
 	@rm -rf dist
