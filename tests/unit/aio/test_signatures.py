@@ -50,8 +50,8 @@ def test_names_kinds_defaults_and_annotations_are_those_of_the_blocking_method(
         differs = OTHER_PARAMETERS.get(name, {}).get(parameter.name)
         if differs is not None:
             assert parameter.annotation == differs[0]
-            parameter = parameter.replace(annotation=differs[1])
-        parameters.append(parameter)
+        annotation = parameter.annotation if differs is None else differs[1]
+        parameters.append(parameter.replace(annotation=annotation))
     result = wanted.return_annotation
     if name in OTHER_RESULTS:
         assert result == OTHER_RESULTS[name][0]
