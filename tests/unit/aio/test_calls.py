@@ -272,7 +272,10 @@ def test_closing_refuses_what_waits_and_ends_what_runs(opening, run, embedder):
         await asyncio.sleep(0)
         closing = asyncio.create_task(db.close())
         ends = await asyncio.gather(*calls, return_exceptions=True)
-        assert [type(end) for end in ends] == [fathomdb.EngineClosedError] * 4
+        closed, running = fathomdb.EngineClosedError, ends.pop(2)
+        assert [type(end) for end in ends] == [closed, closed, closed]
+        # It may have looked just before, and found that the embedder was being given up.
+        assert isinstance(running, closed) or not running.complete
         embedder.release()
         await closing
 
