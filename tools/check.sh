@@ -18,6 +18,7 @@ export PYO3_PYTHON
 step "$bin/ruff" check .
 step "$bin/ruff" format --check .
 step "$bin/python" -m mypy
+step "$bin/python" -m mypy tests/typed
 MYPYPATH=python step "$bin/python" -m mypy.stubtest fathomdb._native
 step cargo fmt --all --check
 step cargo clippy --workspace --all-targets --locked -- -D warnings

@@ -6,7 +6,7 @@ chunk gets its vector. Start with :func:`fathomdb.open`.
 
 from __future__ import annotations
 
-from fathomdb import _interpreter  # noqa: F401 - refuses where the others could not be imported
+from fathomdb import _interpreter, aio  # noqa: F401 - refuses where the others could not be imported
 from fathomdb._native import __version__, canonical_chunk_hash
 from fathomdb.admin.embedding import ConfigureEmbeddingOutcome
 from fathomdb.admin.export import ExportReport, verify_export
@@ -136,6 +136,7 @@ __all__ = [
     "WriteReceipt",
     "WriterTimeoutError",
     "__version__",
+    "aio",
     "canonical_chunk_hash",
     "embedder",
     "open",

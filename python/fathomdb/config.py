@@ -99,6 +99,8 @@ class EngineConfig:
         close_timeout_seconds: How long ``close`` waits for running work; 3 s at most where the program
             ends without it.
         readers: Read connections at most.
+        async_threads: Calls of ``fathomdb.aio`` that run at once in each of its lanes (what needs
+            the file alone, searches by meaning, what waits); further ones queue.
         cache_mib: SQLite's page cache per connection, in MiB.
         export_before_migration: Whether ``open`` exports a file of an older schema to
             ``<file>.v<version>-backup`` beside it before it brings it forward.
@@ -120,6 +122,7 @@ class EngineConfig:
     outage_wait_max_seconds: float = 60.0
     close_timeout_seconds: float = 10.0
     readers: int = 8
+    async_threads: int = 12
     cache_mib: int = 16
     export_before_migration: bool = True
     clock: Clock = field(default_factory=SystemClock)

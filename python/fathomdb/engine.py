@@ -162,6 +162,20 @@ def _index_policy(index_kinds: Literal["all"] | Iterable[str]) -> IndexPolicy:
     return named.__contains__
 
 
+# Functions, since what the writer runs must not have the engine: the writer's thread would be the
+# last to hold it, and cannot close it.
+
+
+def _context(runtime: Runtime) -> writes.WriteContext:
+    return writes.WriteContext(runtime.config.chunk_chars, runtime.auto_enable, runtime.now_ms())
+
+
+def _committed(runtime: Runtime, tx: Transaction, receipt: WriteReceipt) -> WriteReceipt:
+    if receipt.enqueued and runtime.projector is not None:
+        tx.on_commit(runtime.projector.wake)
+    return receipt
+
+
 class Engine:
     """An open database; a context manager, safe for any number of threads."""
 
@@ -221,8 +235,11 @@ class Engine:
                 raise InvalidInputError(f"node {node_id!r} is both written and retired")
         retired = [*dict.fromkeys(retired)]
 
+        runtime = self._runtime
+
         def operation(tx: Transaction) -> WriteReceipt:
-            return self._committed(tx, writes.commit(tx, prepared, retired, self._context()))
+            receipt = writes.commit(tx, prepared, retired, _context(runtime))
+            return _committed(runtime, tx, receipt)
 
         chunks = sum(len(item.chunks or ()) for item in prepared)
         receipt = self._runtime.write(
@@ -247,12 +264,13 @@ class Engine:
             )
         prepare.encode_properties(properties, node_id)
 
-        def operation(tx: Transaction) -> WriteReceipt:
-            return self._committed(
-                tx, writes.commit_patch(tx, node_id, properties, self._context())
-            )
+        runtime = self._runtime
 
-        return self._runtime.write(operation)
+        def operation(tx: Transaction) -> WriteReceipt:
+            receipt = writes.commit_patch(tx, node_id, properties, _context(runtime))
+            return _committed(runtime, tx, receipt)
+
+        return runtime.write(operation)
 
     def ingest(
         self,
@@ -299,15 +317,15 @@ class Engine:
             MissingExtraError: A Parquet file, and pyarrow is not installed.
         """
         self._runtime.check()
+        runtime = self._runtime
 
         def retire(still_there: Callable[[Connection], list[str]]) -> WriteReceipt:
             def operation(tx: Transaction) -> WriteReceipt:
                 gone = still_there(tx.db)
-                return self._committed(tx, writes.commit(tx, [], gone, self._context()))
+                return _committed(runtime, tx, writes.commit(tx, [], gone, _context(runtime)))
 
-            return self._runtime.write(operation)
+            return runtime.write(operation)
 
-        runtime = self._runtime
         return job.ingest(
             records,
             Target(self.write, retire, runtime.snapshot, runtime.config.clock.monotonic),
@@ -321,17 +339,6 @@ class Engine:
             batch_size=batch_size,
             progress=progress,
         )
-
-    def _context(self) -> writes.WriteContext:
-        runtime = self._runtime
-        return writes.WriteContext(
-            runtime.config.chunk_chars, runtime.auto_enable, runtime.now_ms()
-        )
-
-    def _committed(self, tx: Transaction, receipt: WriteReceipt) -> WriteReceipt:
-        if receipt.enqueued and self._runtime.projector is not None:
-            tx.on_commit(self._runtime.projector.wake)
-        return receipt
 
     # --- reading ----------------------------------------------------------------------------------
 

@@ -8,9 +8,11 @@ import threading
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING
 
+from fathomdb.actors import calls
 from fathomdb.actors.actor import logger
 from fathomdb.actors.closing import begin_close
 from fathomdb.actors.embed_pool import EmbedPool, Urgency
+from fathomdb.cancellation import CallCancelledError
 from fathomdb.embedders.protocol import Embedder, limits_of
 from fathomdb.errors import (
     EmbedderContractError,
@@ -149,7 +151,10 @@ class Model:
 
         reply = self.pool.submit(call, Urgency.QUERY)
         try:
-            blob: bytes | None = reply.result(timeout_seconds)
+            blob: bytes | None = calls.result(reply, timeout_seconds)
+        except CallCancelledError:
+            self.pool.withdraw(reply)
+            raise
         except (EmbedderUnavailableError, EmbedderContractError):
             raise
         except CancelledError:  # the pool was closed while the query waited for its turn

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fathomdb.actors.actor import Actor, logger
 from fathomdb.actors.run import Run, Surroundings
+from fathomdb.cancellation import CallCancelledError, on_cancel
 from fathomdb.errors import EngineClosedError, FathomError
 from fathomdb.records import DrainReport
 from fathomdb.store import queue, status, work
@@ -155,12 +156,20 @@ class VectorProjectionActor(Actor):
                 raise EngineClosedError
             self._jobs.append(job)
             self._changed.notify_all()
-        try:
-            return job.reply.result()
-        except KeyboardInterrupt:
+
+        def cancel() -> None:
             with self._changed:
                 job.cancelled = True
+                if job in self._jobs:  # it need not wait for its turn to be told so
+                    self._jobs.remove(job)
+                    job.reply.set_exception(CallCancelledError())
                 self._changed.notify_all()
+
+        try:
+            with on_cancel(cancel):
+                return job.reply.result()
+        except KeyboardInterrupt:
+            cancel()
             raise
 
     # --- the loop ---------------------------------------------------------------------------------

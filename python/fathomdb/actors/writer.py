@@ -126,6 +126,7 @@ class WriterActor(Actor):
             group = self._next_group()
             if group:
                 self._commit_group(group)
+            del group  # while it waits for the next one, nothing of it stays in memory
         if self._last is not None:
             last = _Request(self._last, 1)
             self._commit_group([last])

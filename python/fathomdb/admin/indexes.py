@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from fathomdb import _native
+from fathomdb.actors import calls
 from fathomdb.errors import (
     EmbedderNotConfiguredError,
     InvalidInputError,
@@ -161,7 +162,7 @@ def configure_fts(
         fts.rebuild_begin(tx.db, wanted)
         return True
 
-    rows = _rebuilder(runtime).rebuild_fts(begin, progress).result()
+    rows = calls.result(_rebuilder(runtime).rebuild_fts(begin, progress))
     return None if rows is None else RebuildReport("fts", None, rows)
 
 
@@ -195,7 +196,7 @@ def rebuild(
         if target == "fts"
         else rebuilder.rebuild_vectors(kind, begin, progress)
     )
-    return RebuildReport("fts" if target == "fts" else "vec", kind, reply.result() or 0)
+    return RebuildReport("fts" if target == "fts" else "vec", kind, calls.result(reply) or 0)
 
 
 def _rebuilder(runtime: Runtime) -> RebuildActor:

@@ -6,6 +6,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from fathomdb import cancellation
 from fathomdb.admin.embedding import Given
 from fathomdb.config import LONGEST_SECONDS, check_seconds
 from fathomdb.errors import EmbedderNotConfiguredError, InvalidInputError, ReadOnlyError
@@ -113,22 +114,24 @@ def wait(runtime: Runtime, chunk_ids: Sequence[str], timeout: float) -> WaitRepo
     # Nobody signals what another process does: a reader looks again and again.
     pause = runtime.config.idle_poll_seconds if runtime.read_only else LONGEST_SECONDS
     deadline = time.monotonic() + timeout
-    while True:
-        generation = runtime.progress.generation
-        left = deadline - time.monotonic()
-        with runtime.snapshot() as db:
-            active = profiles.active(db)
-            projected, pending, failed = (
-                queue.progress(db, chunk_ids, active.profile_id)
-                if active is not None
-                else (0, len(chunk_ids), 0)
-            )
-        reason = _why_stuck(runtime) if pending else None
-        if pending and reason is None and left <= 0:
-            reason = "timeout"
-        if not pending or reason is not None:
-            return WaitReport(not pending and not failed, projected, failed, pending, reason)
-        runtime.progress.wait(generation, min(left, pause))
+    with cancellation.on_cancel(runtime.progress.bump):
+        while True:
+            generation = runtime.progress.generation
+            cancellation.check()
+            left = deadline - time.monotonic()
+            with runtime.snapshot() as db:
+                active = profiles.active(db)
+                projected, pending, failed = (
+                    queue.progress(db, chunk_ids, active.profile_id)
+                    if active is not None
+                    else (0, len(chunk_ids), 0)
+                )
+            reason = _why_stuck(runtime) if pending else None
+            if pending and reason is None and left <= 0:
+                reason = "timeout"
+            if not pending or reason is not None:
+                return WaitReport(not pending and not failed, projected, failed, pending, reason)
+            runtime.progress.wait(generation, min(left, pause))
 
 
 def _why_stuck(runtime: Runtime) -> str | None:

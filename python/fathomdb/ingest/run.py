@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from fathomdb import cancellation
 from fathomdb.errors import InvalidInputError
 from fathomdb.ingest.report import (
     MAX_KEPT_ERRORS,
@@ -174,6 +175,7 @@ class _Run:
 
     def _write(self, batch: list[_Pending]) -> None:
         """Writes a batch; where it is refused, in halves, until the bad records stand alone."""
+        cancellation.check()  # between two commits, never in one
         try:
             receipt = self.target.write([pending.node for pending in batch])
         except InvalidInputError as error:
@@ -209,6 +211,7 @@ class _Run:
             ids = nodes.live_ids_of_source(db, source_ref, kind)
             unseen = (node_id for node_id in ids if hash(node_id) not in self.seen)
             for page in _pages(unseen):
+                cancellation.check()
 
                 def still_there(db: Connection, page: list[str] = page) -> list[str]:
                     # Another thread may have written it since, as something else.

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 
+from fathomdb import cancellation
 from fathomdb.errors import (
     DatabaseLockedError,
     DiskFullError,
@@ -50,6 +51,11 @@ class FileLock:
                     "read_only=True, or wait with lock_timeout_seconds=",
                     pid=pid,
                 )
+            try:
+                cancellation.check()
+            except cancellation.CallCancelledError:
+                os.close(fd)
+                raise
             time.sleep(_POLL_SECONDS)
         # The lock is ours without it: a full disk must not keep a file closed that is there.
         with contextlib.suppress(OSError):
