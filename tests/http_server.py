@@ -24,6 +24,7 @@ from fathomdb.testing import DeterministicEmbedder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from email.message import Message
 
     from fathomdb.config import Clock
 
@@ -94,7 +95,7 @@ class Asked:
     """A request as it came."""
 
     path: str
-    headers: dict[str, str]
+    headers: Message
     body: dict[str, Any]
     at: float
 
@@ -177,12 +178,19 @@ class EmbeddingServer:
                 f"{self._at_once} requests are inside, not {count}"
             )
 
+    def wait_asked(self, count: int) -> None:
+        """Returns once so many requests have come."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.asked) >= count, PATIENCE_SECONDS), (
+                f"{len(self.asked)} requests came, not {count}"
+            )
+
     # --- one request ------------------------------------------------------------------------------
 
     def handle(self, handler: Handler) -> None:
         size = int(handler.headers["Content-Length"])
         body = json.loads(handler.rfile.read(size))
-        asked = Asked(handler.path, dict(handler.headers), body, self.clock.monotonic())
+        asked = Asked(handler.path, handler.headers, body, self.clock.monotonic())
         with self._changed:
             self.asked.append(asked)
             planned = self.script.popleft() if self.script else None

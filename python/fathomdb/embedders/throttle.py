@@ -22,6 +22,9 @@ LOOK_SECONDS = 0.25
 SHARE = 0.95
 """What is used of a quota. The rest makes up for requests that a network bunches together."""
 
+_MOST_SECONDS = 60.0 / SHARE
+"""The longest delay by one request: what it used of the quota is there again after a minute."""
+
 LATE_SECONDS = 0.05
 """How late a thread may wake without a loss: what it missed may follow at once."""
 
@@ -43,12 +46,12 @@ class Pace:
 
     def take(self, now: float, units: int) -> None:
         """Uses ``units`` of the quota, now."""
-        delay = min(60.0, units * self._seconds_each)
+        delay = min(units * self._seconds_each, _MOST_SECONDS)
         self._free_at = max(self._free_at, now - LATE_SECONDS) + delay
 
     def correct(self, units: int) -> None:
         """Uses so many more, or less where it is negative: what was taken was an estimate."""
-        self._free_at += min(60.0, units * self._seconds_each)
+        self._free_at += min(units * self._seconds_each, _MOST_SECONDS)
 
 
 class Throttle:
