@@ -7,7 +7,9 @@ What belongs here: doubles that behave, and misbehave, as a real part can, and
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
+import inspect
 import math
 import os
 import tempfile
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 
+from fathomdb.actors.event_loop import EventLoop
 from fathomdb.embedders.protocol import Embedder, EmbedderLimits, limits_of
 from fathomdb.embedders.registry import is_local, resolve, spec_of
 from fathomdb.engine import open as open_engine
@@ -378,7 +381,7 @@ class EmbedderContract:
             isinstance(before, EmbedderIdentity),
             f"identity() must return an EmbedderIdentity, got {before!r}",
         )
-        embedder.batch_embed(self.texts[:2])
+        _embed(embedder, self.texts[:2])
         after = embedder.identity()
         _require(before == after, f"identity() changed from {before} to {after} by a batch")
         _require(before.fingerprint == after.fingerprint, "the fingerprint changed by a batch")
@@ -460,13 +463,13 @@ class EmbedderContract:
         if getattr(embedder, "embed_query", None) is None:
             return
         dimension = _embed(embedder, self.texts[:1]).shape[1]
-        query = np.asarray(_embed_query(embedder, self.texts[0]), dtype=np.float64)
+        query = np.asarray(_awaited(_embed_query(embedder, self.texts[0])), dtype=np.float64)
         _require(
             query.shape == (dimension,),
             f"embed_query must return the shape ({dimension},), got {query.shape}",
         )
         _require(bool(np.isfinite(query).all() and query.any()), "the query's vector is no vector")
-        again = np.asarray(_embed_query(embedder, self.texts[0]), dtype=np.float64)
+        again = np.asarray(_awaited(_embed_query(embedder, self.texts[0])), dtype=np.float64)
         self._same(query[np.newaxis], again[np.newaxis], "as a query a second time")
 
     def test_truncated_texts_are_counted(self, embedder: Embedder) -> None:
@@ -508,7 +511,17 @@ class EmbedderContract:
 
 def _embed(embedder: Embedder, texts: Sequence[str]) -> NDArray[np.float64]:
     # In C order, or the sums of _unit would depend on how the array is laid out.
-    return np.array(embedder.batch_embed(texts), dtype=np.float64, order="C")
+    return np.array(_awaited(embedder.batch_embed(texts)), dtype=np.float64, order="C")
+
+
+def _awaited(result: Any) -> Any:
+    return _event_loop().run(result, 300.0) if inspect.isawaitable(result) else result
+
+
+@functools.cache
+def _event_loop() -> EventLoop:
+    """One for all suites: a client of an async embedder belongs to the loop of its first call."""
+    return EventLoop()
 
 
 def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:

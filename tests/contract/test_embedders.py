@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 import pytest
 
 from fathomdb.embedders.function import embedder as embedder_decorator
 from fathomdb.embedders.hashing import HashingEmbedder
+from fathomdb.embedders.openai import OpenAIEmbedder
 from fathomdb.embedders.protocol import EmbedderLimits
 from fathomdb.testing import (
     DeterministicEmbedder,
@@ -14,6 +17,7 @@ from fathomdb.testing import (
     FlakyEmbedder,
     RecordingEmbedder,
 )
+from http_server import MODEL, serving
 
 
 class TestHashing(EmbedderContract):
@@ -62,6 +66,39 @@ class TestFunctionOfUnknownDimension(EmbedderContract):
             return np.asfortranarray(DeterministicEmbedder(24).batch_embed(texts), dtype=np.float64)
 
         return embed
+
+
+class TestAsyncFunction(EmbedderContract):
+    tolerance = 0
+
+    @pytest.fixture
+    def embedder(self):
+        inner = DeterministicEmbedder(16)
+        lock = asyncio.Lock()  # belongs to the loop of its first use
+
+        async def query(text):
+            return [float(len(text))] * 16
+
+        @embedder_decorator("acme/async", dimension=16, query=query, concurrency=4)
+        async def embed(texts):
+            async with lock:
+                await asyncio.sleep(0)
+                return inner.batch_embed(texts)
+
+        return embed
+
+
+class TestOpenAI(EmbedderContract):
+    tolerance = 0
+
+    @pytest.fixture
+    def embedder(self):
+        with serving() as server:
+            made = OpenAIEmbedder(
+                MODEL, base_url=server.url, batch_items=5, max_tokens=512, query_prefix="query: "
+            )
+            yield made
+            made.close()
 
 
 class TestDeterministic(EmbedderContract):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import operator
 import threading
 from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fathomdb.actors import calls
 from fathomdb.actors.actor import logger
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from fathomdb._native import PackedVectors
     from fathomdb.actors.counters import Counters
     from fathomdb.actors.embed_pool import Reply
+    from fathomdb.actors.event_loop import EventLoop
     from fathomdb.config import EngineConfig
     from fathomdb.store.profiles import Profile
 
@@ -40,6 +42,7 @@ class Model:
 
     The profile is paused after an outage, with growing, jittered waits; ``Retry-After`` wins.
     ``built`` says that the engine built the embedder from a name: only then is it closed here.
+    What an embedder returns may be awaitable: it is awaited on the engine's ``event_loop``.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Model:
         profile: Profile,
         config: EngineConfig,
         counters: Counters,
+        event_loop: EventLoop,
         *,
         built: bool = False,
     ) -> None:
@@ -63,6 +67,7 @@ class Model:
         self._config = config
         self._clock = config.clock
         self._counters = counters
+        self._event_loop = event_loop
         self._count_truncated: Callable[[Sequence[str]], int] | None = getattr(
             embedder, "count_truncated", None
         )
@@ -88,7 +93,7 @@ class Model:
                 raise EmbedderUnavailableError(describe(away))
             began = self._clock.monotonic()
             try:
-                array = self.embedder.batch_embed(texts)
+                array = self._awaited(self.embedder.batch_embed(texts))
             except Exception as error:
                 if is_outage(error):
                     # Here, on the pool's thread: what waits behind must not be sent any more.
@@ -100,6 +105,11 @@ class Model:
             return validate.validate(array, len(texts), self.profile)
 
         return self.pool.submit(call, urgency)
+
+    def _awaited(self, result: Any) -> Any:
+        if not inspect.isawaitable(result):
+            return result
+        return self._event_loop.run(result, self._config.embed_timeout_seconds)
 
     def _add_truncated(self, texts: Sequence[str]) -> None:
         if self._count_truncated is None:
@@ -126,7 +136,7 @@ class Model:
             EngineClosedError: The model was closed, with the engine or to make room for another.
             FathomError: The caller is a call of this very embedder, and would wait for itself.
         """
-        if self.pool.runs_here():
+        if self.pool.runs_here() or self._event_loop.runs_here():
             raise FathomError(
                 "an embedder asked its own engine for a search by meaning, which would wait for "
                 "itself; call it outside batch_embed, or search with mode='text'"
@@ -136,7 +146,9 @@ class Model:
         def call() -> bytes | None:
             began = self._clock.monotonic()
             try:
-                vector = self.embedder.batch_embed([text]) if method is None else method(text)
+                vector = self._awaited(
+                    self.embedder.batch_embed([text]) if method is None else method(text)
+                )
             finally:
                 self._counters.add_call(self._clock.monotonic() - began)
             profile = self.profile
@@ -236,6 +248,9 @@ class Model:
 
     def _until_unused(self) -> None:
         self._unused.wait()
+        interrupt = getattr(self.embedder, "interrupt", None)
+        if interrupt is not None:
+            interrupt()
         self.pool.wait_idle()
 
     def join(self, timeout_seconds: float) -> bool:

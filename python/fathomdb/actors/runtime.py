@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from fathomdb import _native
 from fathomdb.actors.actor import logger
 from fathomdb.actors.counters import Counters, Progress
+from fathomdb.actors.event_loop import EventLoop
 from fathomdb.actors.projector import VectorProjectionActor
 from fathomdb.actors.rebuilder import RebuildActor
 from fathomdb.actors.writer import Operation, T, WriterActor
@@ -93,6 +94,8 @@ class Runtime:
         self._closer: threading.Thread | None = None
         self._stopped = threading.Event()
         self.progress = Progress()
+        self.event_loop = EventLoop()
+        """Where the async embedders of all models are awaited."""
         self._model: Model | None = None
         self._no_model = NOT_CONFIGURED
         self.configuring = threading.Lock()
@@ -262,6 +265,8 @@ class Runtime:
             self._readers.close(seconds / 2)
         finally:
             self._stop_working(deadline)
+        if not self.event_loop.join(max(0.0, deadline - time.monotonic())):
+            logger.warning("an async embedder did not end within %g s of its cancelling", seconds)
         if self._model is not None and not self._model.join(max(0.0, deadline - time.monotonic())):
             logger.warning(
                 "the embedder of %s did not close within %g s", self._model.profile, seconds
@@ -279,6 +284,7 @@ class Runtime:
             self.rebuilder.join(left())
         if self._model is not None:
             self._model.close()
+        self.event_loop.close()
 
     def _release(self, owned: _Owned) -> None:
         if owned.writer.join(0):

@@ -51,7 +51,14 @@ class Given:
     def model(self, runtime: Runtime, profile: Profile) -> Model:
         """A model that has it, and closes it where it was built."""
         built, self.built = self.built, False
-        return Model(self.embedder, profile, runtime.config, runtime.counters, built=built)
+        return Model(
+            self.embedder,
+            profile,
+            runtime.config,
+            runtime.counters,
+            runtime.event_loop,
+            built=built,
+        )
 
     def close_unused(self) -> None:
         """Closes it where it was built and no model has it."""

@@ -20,7 +20,7 @@ DECORATOR_LINE = '@fathomdb.embedder("acme/e5", version="3", dimension=384, norm
 class FunctionEmbedder:
     """A function from texts to vectors, with its identity; made by :func:`embedder`.
 
-    Calling the object calls the function, so that decorating it changes nothing for its own code.
+    What an async function returns is awaited by the engine, on its own event loop. Calling the object calls the function, so that decorating it changes nothing for its own code.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class FunctionEmbedder:
         return self._identity
 
     def batch_embed(self, texts: Sequence[str]) -> Any:
-        """What the function returns for ``texts``, unchanged."""
+        """What the function returns for ``texts``, unchanged: a coroutine, if it is async."""
         return self._function(texts)
 
     def __call__(self, texts: Sequence[str]) -> Any:
@@ -66,23 +66,31 @@ def embedder(
     query: Callable[[str], Any] | None = None,
     max_tokens: int | None = None,
     items: int | None = None,
+    tokens: int | None = None,
     concurrency: int = 1,
     local: bool = True,
     preparation: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[[Sequence[str]], Any]], FunctionEmbedder]:
-    """Turn a function of a sequence of texts into an embedder.
+    """Turn a function of a sequence of texts, plain or async, into an embedder.
 
     The function returns one vector a text, in order: an (n, dimension) array of f16, f32 or f64,
     or lists. It raises :class:`~fathomdb.errors.EmbedderUnavailableError` for an outage.
+
+    An async function is awaited on one event loop, which the engine owns: all calls share it, so a
+    client that is made in the first of them serves them all. Its ``concurrency`` is how many are
+    awaited at once; a call that takes too long, and what still runs at close, is cancelled.
 
     Args:
         model_identity: The model's name. Vectors of two identities never meet.
         version: The model's version; a new one means new vectors for everything.
         dimension: Numbers in a vector; None learns it from the first batch.
         normalization: ``"l2"`` scales every vector to unit length, ``"none"`` stores it as it is.
-        query: A function of one text, for models that treat a query unlike a document.
+        query: A function of one text, plain or async, for models that treat a query unlike a
+            document.
         max_tokens: Where the model cuts a text.
         items: How many texts the function likes in one call.
+        tokens: How many tokens of all texts together it likes in one call, estimated as one for
+            every 4 characters.
         concurrency: How many calls may run at once; 1 means that it is never entered twice.
         local: False where the function uses the network.
         preparation: Whatever else changes the vectors: prefixes, pooling, truncation.
@@ -91,7 +99,7 @@ def embedder(
         A decorator that makes a :class:`FunctionEmbedder`.
 
     Raises:
-        InvalidInputError: The identity is not valid, or what is decorated is not a plain function.
+        InvalidInputError: The identity is not valid, or what is decorated is not a function.
     """
     if callable(model_identity):
         raise InvalidInputError(f"the decorator needs the model's identity: {DECORATOR_LINE}")
@@ -102,7 +110,7 @@ def embedder(
         normalization_policy=normalization,
         preparation={} if preparation is None else preparation,
     )
-    limits = EmbedderLimits(items=items, concurrency=concurrency)
+    limits = EmbedderLimits(items=items, tokens=tokens, concurrency=concurrency)
 
     def decorate(function: Callable[[Sequence[str]], Any]) -> FunctionEmbedder:
         return FunctionEmbedder(
@@ -113,6 +121,8 @@ def embedder(
 
 
 def _checked(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    if not callable(function) or inspect.iscoroutinefunction(function):
-        raise InvalidInputError(f"{name} must be a plain (not async) function, got {function!r}")
+    if not callable(function) or inspect.isasyncgenfunction(function):
+        raise InvalidInputError(
+            f"{name} must be a function, plain or async, that returns, got {function!r}"
+        )
     return function

@@ -48,6 +48,8 @@ class Embedder(Protocol):
     - ``local``: True where no network is used; default True.
     - ``plugin_spec``: the ``"name"`` or ``"name:model"`` from which
       :func:`~fathomdb.embedders.registry.resolve` builds the same embedder again.
+    - ``interrupt()``: ends what waits inside, for a quota for example. The engine calls it, from
+      another thread and with calls inside, before it closes what it built from a name.
     - ``close()``: frees what the embedder holds. The engine calls it, with nothing inside, on what
       it built from a name; an object that was passed in is closed by its owner.
     """
@@ -61,6 +63,9 @@ class Embedder(Protocol):
         FathomDB calls it with one text or more, never with an empty batch; every text is a
         non-empty string without lone surrogates. A row that is not finite, or all zeros, fails
         alone; a wrong number of rows fails the batch.
+
+        Both methods may be ``async``: the engine awaits what they return on an event loop of its
+        own.
 
         Raise :class:`~fathomdb.errors.EmbedderUnavailableError` for an outage; any other
         exception means that a text of the batch is to blame, and the batch is split to find it.

@@ -12,14 +12,12 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
 from fathomdb._native import PackedVectors
+from fathomdb.embedders.calls import cut_calls
 from fathomdb.pipeline.outage import is_outage
 from fathomdb.redact import redact
 
 PROBE_TEXT = "The quick brown fox jumps over the lazy dog."
 """What every model of text can embed; never a row, so that no row decides about an outage."""
-
-CHARS_PER_TOKEN = 4
-"""What a token is estimated to hold, where an embedder declares how many it likes in one call."""
 
 EmbedSteps = Generator[Sequence[str], PackedVectors, "EmbedOutcome"]
 
@@ -67,7 +65,7 @@ def embed(
     # Who stood alone when it failed, and no call has passed since: was it the text, or an outage?
     doubtful: dict[int, str] = {}
     doubts, most_doubts = 0, 1
-    stack = _calls(distinct, call_tokens)[::-1]
+    stack = cut_calls(distinct, tokens=call_tokens)[::-1]
     while stack:
         start, stop = stack.pop()
         try:
@@ -107,21 +105,6 @@ def embed(
         if outcome.outage is None:
             outcome.errors |= doubtful
     return outcome
-
-
-def _calls(texts: Sequence[str], call_tokens: int | None) -> list[tuple[int, int]]:
-    """Cuts texts into calls, (start, stop) each, of so many estimated tokens at most."""
-    if call_tokens is None:
-        return [(0, len(texts))] if texts else []
-    calls: list[tuple[int, int]] = []
-    start = tokens = 0
-    for n, text in enumerate(texts):
-        more = -(-len(text) // CHARS_PER_TOKEN)
-        if n > start and tokens + more > call_tokens:
-            calls.append((start, n))
-            start, tokens = n, 0
-        tokens += more
-    return [*calls, (start, len(texts))] if texts else []
 
 
 def _probe() -> Generator[Sequence[str], PackedVectors, Exception | None]:

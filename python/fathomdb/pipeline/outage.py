@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import socket
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
+from fathomdb.embedders.retry_after import seconds_asked
 from fathomdb.errors import EmbedderUnavailableError
 
 if TYPE_CHECKING:
@@ -74,11 +74,9 @@ def _retry_after(error: BaseException, now: float) -> float | None:
             continue
         for name in ("Retry-After", "retry-after"):
             try:
-                said = str(get(name) or "").strip()
-                if said.isascii() and said.isdigit():
-                    return float(said)
-                if said:
-                    return parsedate_to_datetime(said).timestamp() - now
+                asked = seconds_asked(str(get(name) or ""), now)
+                if asked is not None:
+                    return asked
             except Exception:  # noqa: S112 - a header that cannot be read asks for nothing
                 continue
     return None

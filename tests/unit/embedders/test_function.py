@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from fathomdb.embedders.function import FunctionEmbedder, embedder
@@ -31,8 +33,10 @@ def test_the_function_can_still_be_called_and_read():
 
 
 def test_what_is_declared_is_found():
-    made = embedder("acme/e5", items=16, concurrency=4, max_tokens=512, local=False)(lengths)
-    assert limits_of(made) == EmbedderLimits(items=16, concurrency=4)
+    made = embedder("acme/e5", items=16, tokens=9, concurrency=4, max_tokens=512, local=False)(
+        lengths
+    )
+    assert limits_of(made) == EmbedderLimits(items=16, tokens=9, concurrency=4)
     assert (made.max_tokens, made.local) == (512, False)
 
 
@@ -56,19 +60,27 @@ def test_a_decorator_without_an_identity_says_what_to_write():
         embedder(lengths)
 
 
-async def coroutine(texts):
-    return lengths(texts)
+async def generator(texts):
+    yield lengths(texts)
 
 
-@pytest.mark.parametrize("wrong", [coroutine, None, "lengths"])
-def test_what_is_not_a_plain_function_is_refused(wrong):
-    with pytest.raises(InvalidInputError, match="the embedding function must be a plain"):
+@pytest.mark.parametrize("wrong", [generator, None, "lengths"])
+def test_what_is_not_a_function_that_returns_is_refused(wrong):
+    with pytest.raises(InvalidInputError, match="the embedding function must be a function"):
         embedder("acme/e5")(wrong)
 
 
-def test_a_query_that_is_not_a_plain_function_is_refused():
-    with pytest.raises(InvalidInputError, match="query must be a plain"):
-        embedder("acme/e5", query=coroutine)(lengths)
+def test_a_query_that_is_not_a_function_that_returns_is_refused():
+    with pytest.raises(InvalidInputError, match="query must be a function"):
+        embedder("acme/e5", query=generator)(lengths)
+
+
+def test_an_async_function_can_still_be_awaited():
+    @embedder("acme/e5")
+    async def awaited(texts):
+        return lengths(texts)
+
+    assert asyncio.run(awaited(["abc"])) == [[3.0, 1.0]]
 
 
 def test_an_invalid_declaration_is_refused_before_the_function_is_seen():
