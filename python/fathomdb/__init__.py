@@ -25,6 +25,7 @@ from fathomdb.config import (
     EngineConfig,
 )
 from fathomdb.embedders.function import embedder
+from fathomdb.embedders.langchain import from_langchain
 from fathomdb.embedders.protocol import Embedder, EmbedderLimits
 from fathomdb.engine import Engine, open
 from fathomdb.errors import (
@@ -138,6 +139,7 @@ __all__ = [
     "__version__",
     "canonical_chunk_hash",
     "embedder",
+    "from_langchain",
     "open",
     "verify_export",
 ]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from langchain_core.embeddings import DeterministicFakeEmbedding
 
 from fathomdb.embedders.function import embedder as embedder_decorator
 from fathomdb.embedders.hashing import HashingEmbedder
+from fathomdb.embedders.langchain import from_langchain
 from fathomdb.embedders.protocol import EmbedderLimits
 from fathomdb.testing import (
     DeterministicEmbedder,
@@ -62,6 +64,16 @@ class TestFunctionOfUnknownDimension(EmbedderContract):
             return np.asfortranarray(DeterministicEmbedder(24).batch_embed(texts), dtype=np.float64)
 
         return embed
+
+
+class TestLangChain(EmbedderContract):
+    tolerance = 0
+
+    @pytest.fixture
+    def embedder(self):
+        return from_langchain(
+            DeterministicFakeEmbedding(size=32), "fake/deterministic", dimension=32
+        )
 
 
 class TestDeterministic(EmbedderContract):
