@@ -88,7 +88,7 @@ def test_an_error_of_the_object_passes_through_as_the_outage_that_it_is(open_db)
 
 
 def test_the_bare_object_is_refused_with_the_line_to_write():
-    with pytest.raises(InvalidInputError, match="LangChain TwoSided.*which model") as caught:
+    with pytest.raises(InvalidInputError, match=r"LangChain TwoSided.*which model") as caught:
         resolve(TwoSided())
     line = str(caught.value).split("wrap it: ")[1]
     made = eval(line, {"fathomdb": fathomdb, "embeddings": TwoSided()})
