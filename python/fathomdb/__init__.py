@@ -25,6 +25,7 @@ from fathomdb.config import (
     EngineConfig,
 )
 from fathomdb.embedders.function import embedder
+from fathomdb.embedders.langchain import from_langchain
 from fathomdb.embedders.protocol import Embedder, EmbedderLimits
 from fathomdb.engine import Engine, open
 from fathomdb.errors import (
@@ -139,6 +140,7 @@ __all__ = [
     "aio",
     "canonical_chunk_hash",
     "embedder",
+    "from_langchain",
     "open",
     "verify_export",
 ]

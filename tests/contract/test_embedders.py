@@ -6,9 +6,11 @@ import asyncio
 
 import numpy as np
 import pytest
+from langchain_core.embeddings import DeterministicFakeEmbedding
 
 from fathomdb.embedders.function import embedder as embedder_decorator
 from fathomdb.embedders.hashing import HashingEmbedder
+from fathomdb.embedders.langchain import from_langchain
 from fathomdb.embedders.openai import OpenAIEmbedder
 from fathomdb.embedders.protocol import EmbedderLimits
 from fathomdb.testing import (
@@ -99,6 +101,16 @@ class TestOpenAI(EmbedderContract):
             )
             yield made
             made.close()
+
+
+class TestLangChain(EmbedderContract):
+    tolerance = 0
+
+    @pytest.fixture
+    def embedder(self):
+        return from_langchain(
+            DeterministicFakeEmbedding(size=32), "fake/deterministic", dimension=32
+        )
 
 
 class TestDeterministic(EmbedderContract):

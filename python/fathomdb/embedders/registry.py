@@ -7,6 +7,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 from fathomdb.embedders.function import DECORATOR_LINE
+from fathomdb.embedders.langchain import WRAPPING_LINE, is_embeddings
 from fathomdb.errors import InvalidInputError, MissingExtraError
 from fathomdb.identity import EmbedderIdentity
 
@@ -28,7 +29,8 @@ def resolve(spec: object) -> Embedder:
 
     Raises:
         InvalidInputError: No such plugin (the message lists those there are), a plain function
-            without an identity (the message has the line that gives it one), or anything else.
+            or a LangChain object without an identity (the message has the line that gives it one),
+            or anything else.
         MissingExtraError: The plugin is known, but what it needs is not installed.
     """
     if isinstance(spec, str):
@@ -108,6 +110,11 @@ def _checked(candidate: Any, what: str) -> Embedder:
             f"write {candidate.__name__}(...)"
         )
     if not callable(getattr(candidate, "batch_embed", None)):
+        if is_embeddings(candidate):
+            raise InvalidInputError(
+                f"{what} is a LangChain {type(candidate).__name__}, which does not say which model "
+                f"it is; wrap it: {WRAPPING_LINE}"
+            )
         if callable(candidate):
             name = getattr(candidate, "__name__", repr(candidate))
             raise InvalidInputError(
