@@ -325,7 +325,10 @@ class Engine:
     def _context(self) -> writes.WriteContext:
         runtime = self._runtime
         return writes.WriteContext(
-            runtime.config.chunk_chars, runtime.auto_enable, runtime.now_ms()
+            runtime.config.chunk_chars,
+            runtime.auto_enable,
+            runtime.now_ms(),
+            runtime.config.vector_cache_bytes,
         )
 
     def _committed(self, tx: Transaction, receipt: WriteReceipt) -> WriteReceipt:

@@ -118,7 +118,8 @@ class TickReport:
     """One claim-to-apply round, in rows; ``claimed`` is always the sum of the other counts.
 
     ``reverted`` rows went back to pending: by an outage, or to be tried again later.
-    ``discard_reasons`` breaks ``discarded_stale`` down.
+    ``discard_reasons`` breaks ``discarded_stale`` down. ``reused`` is how many of the processed rows
+    cost no embed call, as in a DrainReport.
     """
 
     claimed: int = 0
@@ -129,6 +130,7 @@ class TickReport:
     reverted: int = 0
     discard_reasons: Mapping[str, int] = field(default_factory=dict)
     embedder_unavailable: bool = False
+    reused: int = 0
 
     @property
     def processed(self) -> int:
@@ -140,8 +142,8 @@ class TickReport:
 class DrainReport:
     """What a drain did; ``claimed`` is always the sum of the five counts that follow it.
 
-    ``reused`` is how many of the processed rows needed no embed call of their own, because an
-    identical text was in the same batch. ``remaining`` rows are not failed and not yet projected.
+    ``reused`` is how many of the processed rows needed no embed call of their own: an identical text
+    has a vector, had one not long ago, or was just being embedded. ``remaining`` rows are not failed and not yet projected.
     """
 
     claimed: int
