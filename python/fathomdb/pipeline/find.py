@@ -13,17 +13,16 @@ from fathomdb.store.audit_vectors import NORM_TOLERANCE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import apsw
-
     from fathomdb._native import PackedVectors
     from fathomdb.pipeline.verify import Verified
+    from fathomdb.store.connection import Connection
     from fathomdb.store.profiles import Profile
 
 Found = dict[int, tuple["PackedVectors", int]]
 """The packed batch and row of each place of a claim whose vector was found."""
 
 
-def find(db: apsw.Connection, profile: Profile, verified: Verified) -> Found:
+def find(db: Connection, profile: Profile, verified: Verified) -> Found:
     """Vectors of the same texts under the same profile, as the snapshot of the claim has them.
 
     A chunk that has a current vector and is owed one all the same is being rebuilt: for that one

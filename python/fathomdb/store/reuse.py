@@ -45,6 +45,8 @@ def cached(
     db: apsw.Connection, profile_id: int, content_hashes: Iterable[bytes]
 ) -> dict[bytes, bytes]:
     """The cached vector of each of these texts that has one."""
+    if is_empty(db):
+        return {}
     return dict(
         db.execute(
             "SELECT content_hash, embedding FROM vector_cache WHERE profile_id = ? "
