@@ -290,6 +290,42 @@ def a_vector_that_is_too_short(file, node_id):
     put_vector(file, node_id, blob(0.5))
 
 
+# --- rows: the cache ------------------------------------------------------------------------------
+
+
+def put_cached(file, profile_id, content_hash, value):
+    file.execute(
+        "INSERT OR REPLACE INTO vector_cache SELECT coalesce(max(position), 0) + 1, "
+        f"{profile_id}, {content_hash}, {value} FROM vector_cache"
+    )
+
+
+@fault("cache_vector")
+def a_cached_vector_that_is_not_a_number(file, _):
+    put_cached(file, 1, "x'" + "11" * 32 + "'", blob(float("nan"), 1.0))
+
+
+@fault("cache_vector")
+def a_cached_vector_that_is_too_short(file, _):
+    put_cached(file, 1, "x'" + "12" * 32 + "'", blob(0.5))
+
+
+@fault("cache_vector")
+def a_cached_vector_of_another_dimension(file, _):
+    put_cached(file, 1, "x'" + "13" * 32 + "'", "x'0000803f'")
+
+
+@fault("cache_live")
+def a_cached_vector_that_a_live_chunk_has(file, node_id):
+    content_hash = f"(SELECT content_hash FROM vector_ledger WHERE chunk_key = {key_of(node_id)})"
+    put_cached(file, 1, content_hash, blob(1.0))
+
+
+@fault("foreign_key")
+def a_cached_vector_of_no_model(file, _):
+    put_cached(file, 999, ZEROS, blob(1.0))
+
+
 # --- rows: full text ------------------------------------------------------------------------------
 
 

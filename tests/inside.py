@@ -71,6 +71,15 @@ def vectors(db: fathomdb.Engine) -> dict[str, NDArray[np.float32]]:
     return {key: np.frombuffer(blob, dtype="<f4") for key, (_, blob) in blobs(db).items()}
 
 
+def cached(db: fathomdb.Engine) -> dict[str, bytes]:
+    """The cached vectors, oldest first, by the SHA-256 of their text, in hex."""
+    with snapshot(db) as connection:
+        rows = connection.execute(
+            "SELECT hex(content_hash), embedding FROM vector_cache ORDER BY position"
+        )
+        return {content_hash.lower(): blob for content_hash, blob in rows}
+
+
 def _stored(connection: Connection) -> list[tuple[str, bytes, bytes]]:
     profile = connection.execute(
         "SELECT profile_id FROM vector_embedding_profiles WHERE state = 'active'"

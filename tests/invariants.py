@@ -79,6 +79,25 @@ def check(connection: Connection, embedders: Iterable[Embedder]) -> None:
     ledger = _check_ledger(connection, chunks)
     _check_vectors(connection, chunks, ledger, profiles, embedder_of)
     _check_work(connection, chunks, ledger)
+    _check_cache(connection, profiles)
+
+
+def _check_cache(
+    connection: Connection, profiles: Mapping[int, tuple[str, int | None, str, str]]
+) -> None:
+    live = set(connection.execute("SELECT profile_id, content_hash FROM vector_ledger"))
+    for profile_id, content_hash, blob in connection.execute(
+        "SELECT profile_id, content_hash, embedding FROM vector_cache"
+    ):
+        assert (profile_id, content_hash) not in live, "the cache keeps what a live chunk has"
+        _, dimension, policy, state = profiles[profile_id]
+        assert state == "active", "the cache keeps vectors of a model that was replaced"
+        vector = np.frombuffer(blob, dtype="<f4")
+        assert vector.shape == (dimension,), f"a cached vector has {len(vector)} numbers"
+        assert np.isfinite(vector).all(), "a cached vector is not finite"
+        assert vector.any(), "a cached vector is zero"
+        if policy == "l2":
+            np.testing.assert_allclose(np.linalg.norm(vector), 1.0, atol=1e-5)
 
 
 def _chunks(connection: Connection) -> dict[int, _Chunk]:

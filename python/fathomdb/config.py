@@ -102,6 +102,8 @@ class EngineConfig:
         async_threads: Calls of ``fathomdb.aio`` that run at once in each of its lanes (what needs
             the file alone, searches by meaning, what waits); further ones queue.
         cache_mib: SQLite's page cache per connection, in MiB.
+        vector_cache_mib: Vectors of texts that are gone, kept in the file for when they come back,
+            in MiB at most, oldest out first; 0 keeps none.
         export_before_migration: Whether ``open`` exports a file of an older schema to
             ``<file>.v<version>-backup`` beside it before it brings it forward.
         clock: Where time comes from.
@@ -124,6 +126,7 @@ class EngineConfig:
     readers: int = 8
     async_threads: int = 12
     cache_mib: int = 16
+    vector_cache_mib: int = 64
     export_before_migration: bool = True
     clock: Clock = field(default_factory=SystemClock)
     jitter: Callable[[float, float], float] = field(default_factory=_uniform)
@@ -140,14 +143,21 @@ class EngineConfig:
                     )
                 continue
             whole = isinstance(item.default, int)
+            may_be_0 = item.name == "vector_cache_mib"
             if (
                 isinstance(value, bool)
                 or not isinstance(value, int if whole else (int, float))
-                or not value > 0
+                or not (value >= 0 if may_be_0 else value > 0)
             ):
+                least = "of 0 or more" if may_be_0 else "greater than 0"
                 raise InvalidInputError(
-                    f"EngineConfig.{item.name} must be a {'whole ' if whole else ''}number greater "
-                    f"than 0, got {value!r}"
+                    f"EngineConfig.{item.name} must be a {'whole ' if whole else ''}number {least}, "
+                    f"got {value!r}"
                 )
             if item.name.endswith("_seconds"):
                 object.__setattr__(self, item.name, min(value, LONGEST_SECONDS))
+
+    @property
+    def vector_cache_bytes(self) -> int:
+        """What ``vector_cache_mib`` is in bytes."""
+        return self.vector_cache_mib << 20

@@ -167,7 +167,12 @@ def _index_policy(index_kinds: Literal["all"] | Iterable[str]) -> IndexPolicy:
 
 
 def _context(runtime: Runtime) -> writes.WriteContext:
-    return writes.WriteContext(runtime.config.chunk_chars, runtime.auto_enable, runtime.now_ms())
+    return writes.WriteContext(
+        runtime.config.chunk_chars,
+        runtime.auto_enable,
+        runtime.now_ms(),
+        runtime.config.vector_cache_bytes,
+    )
 
 
 def _committed(runtime: Runtime, tx: Transaction, receipt: WriteReceipt) -> WriteReceipt:

@@ -92,7 +92,9 @@ class ErasureReceipt:
 
     ``sha256`` has the SHA-256 (lowercase hex) of each node_id or source_ref that was asked for, as
     the tombstones have it. ``nodes`` were live, ``versions`` counts all rows of nodes. All numbers
-    are 0 where nothing was there. ``erased_at`` is in seconds since 1970. Where ``wal_pending`` is
+    are 0 where nothing was there. ``cached`` vectors of texts that were gone before went too: all
+    that were kept, since whose they were is not known. ``shared`` is how many vectors stay because
+    another node or source has the very same text. ``erased_at`` is in seconds since 1970. Where ``wal_pending`` is
     True a reader still needs pages from before in the write-ahead log: the next commit or open
     after it has finished removes them. ``out_of_reach`` says what no erasure reaches.
     """
@@ -107,6 +109,8 @@ class ErasureReceipt:
     cursor: int
     erased_at: float
     wal_pending: bool
+    cached: int = 0
+    shared: int = 0
     out_of_reach: str = (
         "exports, backups and copies made before, results that programs hold, and what the file "
         "system or the disk keeps of overwritten blocks"
@@ -118,7 +122,8 @@ class TickReport:
     """One claim-to-apply round, in rows; ``claimed`` is always the sum of the other counts.
 
     ``reverted`` rows went back to pending: by an outage, or to be tried again later.
-    ``discard_reasons`` breaks ``discarded_stale`` down.
+    ``discard_reasons`` breaks ``discarded_stale`` down. ``reused`` is how many of the processed rows
+    cost no embed call, as in a DrainReport.
     """
 
     claimed: int = 0
@@ -129,6 +134,7 @@ class TickReport:
     reverted: int = 0
     discard_reasons: Mapping[str, int] = field(default_factory=dict)
     embedder_unavailable: bool = False
+    reused: int = 0
 
     @property
     def processed(self) -> int:
@@ -140,8 +146,8 @@ class TickReport:
 class DrainReport:
     """What a drain did; ``claimed`` is always the sum of the five counts that follow it.
 
-    ``reused`` is how many of the processed rows needed no embed call of their own, because an
-    identical text was in the same batch. ``remaining`` rows are not failed and not yet projected.
+    ``reused`` is how many of the processed rows needed no embed call of their own: an identical text
+    has a vector, had one not long ago, or was just being embedded. ``remaining`` rows are not failed and not yet projected.
     """
 
     claimed: int

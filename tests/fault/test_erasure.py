@@ -460,6 +460,7 @@ COVERED = {
     "chunks_fts": "words: the index and its shadow tables",
     "vec": "vectors: one table per kind, and its shadow tables",
     "vector_ledger": "hashes of texts that got their vector",
+    "vector_cache": "vectors and hashes of texts that were rewritten or retired",
     "vector_projection_work": "hashes, and a message that quotes a text",
     "vector_index_schemas": "the last message of a kind",
     "engine_status": "the message of an outage",

@@ -37,6 +37,7 @@ def test_a_kill_at_any_write_of_a_migration_leaves_one_version_or_the_other(
     for path in files:
         at, tables = version_of(path)
         assert ("tombstones" in tables) == (at >= 2)
+        assert ("vector_cache" in tables) == (at >= 3)
         found.append(at)
         with fathomdb.open(path, embedder=embedder(), background=False) as db:
             assert_upgraded(db, version)

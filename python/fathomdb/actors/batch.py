@@ -17,13 +17,19 @@ if TYPE_CHECKING:
     from fathomdb.actors.model import Model
     from fathomdb.config import EngineConfig
     from fathomdb.pipeline.embed import EmbedSteps
+    from fathomdb.pipeline.find import Found
+    from fathomdb.pipeline.outcome import BatchOutcome
     from fathomdb.pipeline.verify import Verified
+
+
+Shares = dict[int, tuple["Batch", int]]
 
 
 class Batch:
     """Runs the embed stage of one claim on the model's pool; used by the projector's thread alone.
 
-    ``outcome`` is None until the stage has ended; ``call`` is what it waits for until then.
+    ``outcome`` is None until the stage has ended; ``call`` is what it waits for until then, and after
+    that for the batches that it ``shares`` texts with.
 
     Args:
         model: The model to embed with.
@@ -32,6 +38,8 @@ class Batch:
         claim: The claimed rows.
         verified: What of them is to be embedded.
         steps: The embed stage.
+        found: Vectors that need no call, by place.
+        shares: The batch before it, and the place there, that embeds the text of a place already.
     """
 
     def __init__(
@@ -43,12 +51,21 @@ class Batch:
         verified: Verified,
         steps: EmbedSteps,
         *,
+        found: Found | None = None,
+        shares: Shares | None = None,
         probe: bool = False,
     ) -> None:
         self.claim = claim
         self.verified = verified
         self.call: Reply | None = None
         self.outcome: EmbedOutcome | None = None
+        self.came_to: BatchOutcome | None = None
+        """What was sent to the writer, once it was."""
+        self.place_of = {content: place for place, content in enumerate(verified.content_hashes)}
+        """A place of each text, by content hash: for batches that share it."""
+        self._own: EmbedOutcome | None = None
+        self._found = found or {}
+        self._shares = shares or {}
         self._model = model
         self._timeout_seconds = config.embed_timeout_seconds
         self._clock = config.clock
@@ -65,10 +82,17 @@ class Batch:
         notify: Callable[[], None],
         claim: Claim,
         verified: Verified,
+        found: Found,
+        shares: Shares,
     ) -> Batch:
-        """Begins to embed what is still wanted of a claim."""
-        steps = embed.embed(verified.texts, verified.content_hashes, model.call_tokens)
-        return cls(model, config, notify, claim, verified, steps)
+        """Begins to embed what is still wanted of a claim and nobody has embedded."""
+        steps = embed.embed(
+            verified.texts,
+            verified.content_hashes,
+            model.call_tokens,
+            skip=found.keys() | shares.keys(),
+        )
+        return cls(model, config, notify, claim, verified, steps, found=found, shares=shares)
 
     @classmethod
     def of_probe(cls, model: Model, config: EngineConfig, notify: Callable[[], None]) -> Batch:
@@ -80,7 +104,9 @@ class Batch:
     def is_ready(self) -> bool:
         """Whether ``advance`` has something to do."""
         call = self.call
-        return call is None or call.done() or self._clock.monotonic() >= self._ends_at(call)
+        if call is None:
+            return all(lender.outcome is not None for lender, _ in self._shares.values())
+        return call.done() or self._clock.monotonic() >= self._ends_at(call)
 
     @property
     def ends_at(self) -> float | None:
@@ -96,10 +122,10 @@ class Batch:
         """Hands the embed stage what its call came to."""
         call, steps = self.call, self._steps
         if call is None:
-            return
-        if call.cancelled():
+            self._finish()
+        elif call.cancelled():
             # The model was taken out of service: what was not embedded goes back.
-            self.call, self.outcome = None, EmbedOutcome()
+            self._end(EmbedOutcome())
         elif not call.done():
             self._model.pool.abandon(call)
             timed_out = EmbedTimeoutError(
@@ -114,7 +140,10 @@ class Batch:
 
     def withdraw(self) -> bool:
         """Takes its call back where it has not begun; False where it has."""
-        return self.call is not None and self._model.pool.withdraw(self.call)
+        if self.call is None or not self._model.pool.withdraw(self.call):
+            return False
+        self.outcome = EmbedOutcome()  # whoever shares a text with it need not wait
+        return True
 
     def abandon(self) -> None:
         """Gives up on its call."""
@@ -126,16 +155,33 @@ class Batch:
         try:
             texts = go()
         except StopIteration as stop:
-            self.call, self.outcome = None, stop.value
+            self._end(stop.value)
             return
         urgency = Urgency.BACKFILL if self.claim.may_wait else Urgency.FRESH
         try:
             self.call = self._model.embed_batch(texts, urgency, probe=self._probe)
         except EngineClosedError:
-            self.call, self.outcome = None, EmbedOutcome()
+            self._end(EmbedOutcome())
         except EmbedderUnavailableError as error:
             # Nobody called it, and what was embedded before is kept.
             away = error
             self._step(lambda: self._steps.throw(away))
         else:
             self.call.add_done_callback(lambda _: self._notify())
+
+    def _end(self, own: EmbedOutcome) -> None:
+        self.call, self._own = None, own
+        self._finish()
+
+    def _finish(self) -> None:
+        """Adds what was found and what others embedded, as soon as they have."""
+        own = self._own
+        if own is None or not self.is_ready or self.outcome is not None:
+            return
+        own.vectors.update(self._found)
+        own.reused.update(self._found)
+        for place, (lender, there) in self._shares.items():
+            if lender.outcome is not None:
+                own.take_over(place, lender.outcome, there)
+        self._shares.clear()  # or every batch would keep all that were before it
+        self.outcome = own

@@ -14,7 +14,7 @@ from fathomdb.actors.batch import Batch
 from fathomdb.actors.settling import Settling
 from fathomdb.config import BACKFILL_EVERY
 from fathomdb.errors import EngineClosedError
-from fathomdb.pipeline import claim, outcome, verify
+from fathomdb.pipeline import claim, find, outcome, verify
 from fathomdb.pipeline.outcome import BatchOutcome
 from fathomdb.store import indexes, profiles, vectors, work
 
@@ -23,13 +23,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
+    from fathomdb.actors.batch import Shares
     from fathomdb.actors.counters import Counters, Progress
     from fathomdb.actors.model import Model
     from fathomdb.actors.writer import Operation, WriterActor
     from fathomdb.config import EngineConfig
     from fathomdb.pipeline.claim import Claim
     from fathomdb.pipeline.embed import EmbedOutcome
+    from fathomdb.pipeline.find import Found
     from fathomdb.pipeline.outcome import Tally
+    from fathomdb.pipeline.verify import Verified
     from fathomdb.records import StoppedBy
     from fathomdb.store.readers import ReaderPool
     from fathomdb.store.transaction import Transaction
@@ -105,6 +108,7 @@ class Run:
         )
         self._ticks = 0
         self._window: list[Batch] = []
+        self._unsettled: list[Batch] = []  # whose vectors no snapshot has yet
         self._claiming: deque[Future[Claim]] = deque()
         self._dry = False  # the last claim found nothing; tried again after an apply or a commit
 
@@ -204,7 +208,8 @@ class Run:
         for batch in [*self._window]:
             if batch.withdraw():
                 self._window.remove(batch)
-                self._settling.begin(BatchOutcome(batch.claim))
+                batch.came_to = BatchOutcome(batch.claim)
+                self._settling.begin(batch.came_to)
 
     def _wants_more(self) -> bool:
         """Claimed is what the embedder takes at once and a few batches more; applied, as much again.
@@ -250,6 +255,12 @@ class Run:
         return operation
 
     def _begin(self, claimed: Claim) -> Batch:
+        # Before the snapshot: it must have what is settled now.
+        self._unsettled = [
+            batch
+            for batch in self._unsettled
+            if batch.came_to is None or self._settling.is_under_way(batch.came_to)
+        ]
         with self._around.readers.snapshot() as db:
             rows = work.claimed(db, claimed.fence)
             wanted = {
@@ -257,10 +268,32 @@ class Run:
                 for schema in indexes.every(db)
                 if schema.enabled and schema.profile_id == claimed.profile_id
             }
-        verified = verify.verify(rows, wanted)
-        return Batch.of_rows(
-            self._model, self._around.config, self._settling.notify, claimed, verified
+            verified = verify.verify(rows, wanted)
+            found = find.find(db, self._model.profile, verified)
+        batch = Batch.of_rows(
+            self._model,
+            self._around.config,
+            self._settling.notify,
+            claimed,
+            verified,
+            found,
+            self._shares(verified, found),
         )
+        self._unsettled.append(batch)
+        return batch
+
+    def _shares(self, verified: Verified, found: Found) -> Shares:
+        """The texts that a batch before this one embeds already, or has just embedded."""
+        shares: Shares = {}
+        places: dict[bytes, list[int]] = {}
+        for place, content_hash in enumerate(verified.content_hashes):
+            if place not in found:
+                places.setdefault(content_hash, []).append(place)
+        for lender in self._unsettled:
+            for content_hash in places.keys() & lender.place_of.keys():
+                there = lender.place_of[content_hash]
+                shares |= dict.fromkeys(places.pop(content_hash), (lender, there))
+        return shares
 
     # --- probe ------------------------------------------------------------------------------------
 
@@ -295,6 +328,7 @@ class Run:
             if learned is not None:
                 self._learn_dimension(learned)
         came_to = outcome.of_batch(batch.claim, batch.verified, embedded, model.profile.dimension)
+        batch.came_to = came_to
         if embedded.outage is not None:
             self.tally.unavailable_ticks += 1
             model.pause(embedded.outage)

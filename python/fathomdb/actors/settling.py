@@ -82,6 +82,10 @@ class Settling:
         """How many claims, from the one that was sent first on, ``collect`` need not wait for."""
         return sum(1 for _ in itertools.takewhile(lambda sent: sent[0].done(), self._under_way))
 
+    def is_under_way(self, outcome: BatchOutcome) -> bool:
+        """Whether what a claim came to is not in the file yet."""
+        return any(sent is outcome and not reply.done() for reply, sent in self._under_way)
+
     def begin(self, outcome: BatchOutcome) -> None:
         """Sends what a claim came to to the writer."""
         reply = self.call(self._operation(outcome), outcome.claim.count)

@@ -15,7 +15,7 @@ from fathomdb.embedders import registry
 from fathomdb.embedders.protocol import limits_of
 from fathomdb.errors import EmbeddingChangeRequiresAckError, FathomError, InvalidInputError
 from fathomdb.redact import redact
-from fathomdb.store import indexes, kinds, profiles, vectors, work
+from fathomdb.store import indexes, kinds, profiles, reuse, vectors, work
 
 if TYPE_CHECKING:
     from fathomdb.embedders.protocol import Embedder
@@ -205,6 +205,8 @@ def _activate(
             " pass acknowledge_rebuild_impact=True to go on",
             affected_kinds=tuple(affected),
         )
+    if before is not None:
+        reuse.forget_profile(db, before.profile_id)
     profile = profiles.activate(db, identity, plugin, runtime.now_ms())
     enqueued = 0
     for kind in affected:

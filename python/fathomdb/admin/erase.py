@@ -37,17 +37,18 @@ def erase_source(runtime: Runtime, source_ref: str) -> ErasureReceipt:
 def _erase(runtime: Runtime, what: Erasable, handles: list[str]) -> ErasureReceipt:
     now_ms = runtime.now_ms()
 
-    def operation(tx: Transaction) -> tuple[erasure.Erased, int]:
+    def operation(tx: Transaction) -> tuple[erasure.Erased, int, int]:
         erased = erasure.Erased()
+        shared = erasure.count_shared(tx.db, what, handles)
         for handle in handles:
             erased += erasure.erase(tx, what, handle, now_ms)
         # Also where no row is left: an erasure that was killed, or a retirement, left its residue.
-        erasure.begin_clearing(tx)
+        erased += erasure.begin_clearing(tx)
         tx.on_commit(runtime.progress.bump)
-        return erased, tx.latest_cursor()
+        return erased, shared, tx.latest_cursor()
 
     # However long it takes: who gave up half way would not know that it is done.
-    erased, cursor = runtime.write(operation, timeout_seconds=LONGEST_SECONDS)
+    erased, shared, cursor = runtime.write(operation, timeout_seconds=LONGEST_SECONDS)
     if runtime.model is not None:
         runtime.model.forget_message()
     try:
@@ -68,4 +69,6 @@ def _erase(runtime: Runtime, what: Erasable, handles: list[str]) -> ErasureRecei
         cursor=cursor,
         erased_at=now_ms / 1000,
         wal_pending=wal_pending,
+        cached=erased.cached,
+        shared=shared,
     )

@@ -11,7 +11,7 @@ from fathomdb import _native
 from fathomdb.actors.actor import logger
 from fathomdb.admin import integrity
 from fathomdb.errors import ReadOnlyError, StorageError
-from fathomdb.store import fts, indexes, reconcile, repair
+from fathomdb.store import fts, indexes, reconcile, repair, reuse
 from fathomdb.store.findings import ADVICE
 
 if TYPE_CHECKING:
@@ -126,6 +126,7 @@ class _Repairs:
         self._chunks: list[Finding] = []
         self._nodes: list[Finding] = []
         self._strays: list[Finding] = []
+        self._cached: list[Finding] = []
         self._text: list[Finding] = []
         self._text_found: Counter[str] = Counter()
         # What one operation puts right as a whole is done once a pass, whoever asks.
@@ -150,6 +151,8 @@ class _Repairs:
             self._gather(self._nodes, finding, self._flush_nodes)
         elif finding.code == "vector_without_ledger":
             self._gather(self._strays, finding, self._flush_strays)
+        elif finding.code in ("cache_vector", "cache_live"):
+            self._gather(self._cached, finding, self._flush_cached)
         elif (done := self._whole(finding)) is not None:
             self._note(finding, done)
         elif finding.code == "work_fence":  # not even a number that a fence can be
@@ -160,6 +163,7 @@ class _Repairs:
         self._flush_chunks()
         self._flush_nodes()
         self._flush_strays()
+        self._flush_cached()
         if self._text:
             self._make_text_again()
         self._wholes.clear()
@@ -227,6 +231,14 @@ class _Repairs:
                     if finding.key in removed:
                         self._note(finding, "the vector was removed")
 
+    def _flush_cached(self) -> None:
+        batch, self._cached[:] = [*self._cached], []
+        positions = [finding.key for finding in batch if finding.key is not None]
+        with self._unless_damaged():
+            self._write(lambda tx: reuse.forget_positions(tx.db, positions), len(batch))
+            for finding in batch:
+                self._note(finding, "the cached vector was removed")
+
     # --- what is put right as a whole -------------------------------------------------------------
 
     def _whole(self, finding: Finding) -> str | None:
@@ -248,7 +260,11 @@ class _Repairs:
         match finding.code:
             case "sqlite" if (index := repair.index_of(finding.message)) is not None:
                 return "sqlite", lambda: self._write(lambda tx: repair.reindex(tx, index))
-            case "foreign_key" if table in ("vector_projection_work", "vector_ledger"):
+            case "foreign_key" if table in (
+                "vector_projection_work",
+                "vector_ledger",
+                "vector_cache",
+            ):
                 return "orphans", lambda: self._orphans(table)
             case "foreign_key" if table in ("nodes", "vector_index_schemas"):
                 return "kinds", self._kinds_and_schemas

@@ -54,6 +54,8 @@ def command(
     grid.add_row("versions", f"{receipt.versions:,}")
     grid.add_row("chunks", f"{receipt.chunks:,}")
     grid.add_row("vectors", f"{receipt.vectors:,}")
+    grid.add_row("cached", f"{receipt.cached:,}")
+    grid.add_row("shared", f"{receipt.shared:,}")
     for digest in receipt.sha256:
         grid.add_row("SHA-256", digest)
     grid.add_row("out of reach", receipt.out_of_reach)

@@ -101,7 +101,8 @@ def apply_if_claimed(
 def _store(tx: Transaction, claim: Claim, stored: list[Stored]) -> int:
     """Inserts the vectors, one statement for each kind and packed batch that they are of.
 
-    Returns how many of them share a row of their batch with another: texts that are the same.
+    Returns how many of them cost no embed call: they share a row of their batch with another of the
+    same text, or were found.
     """
     parts: dict[tuple[str, int], list[Stored]] = {}
     for item in stored:
@@ -114,7 +115,7 @@ def _store(tx: Transaction, claim: Claim, stored: list[Stored]) -> int:
             items[0].packed.dimension,
             items[0].packed.blob,
             [(item.row.chunk_key, item.place) for item in items],
-            canonical_hashes=b"".join([item.row.canonical_hash for item in items]),
-            content_hashes=b"".join([item.content_hash for item in items]),
+            canonical_hashes=[item.row.canonical_hash for item in items],
+            content_hashes=[item.content_hash for item in items],
         )
-    return len(stored) - len({(id(item.packed), item.place) for item in stored})
+    return len(stored) - len({(id(item.packed), item.place) for item in stored if not item.reused})

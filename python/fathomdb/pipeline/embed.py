@@ -8,7 +8,7 @@ only once a later call has passed; where none does, a fixed probe text decides w
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Sequence
+from collections.abc import Container, Generator, Sequence
 from dataclasses import dataclass, field
 
 from fathomdb._native import PackedVectors
@@ -39,25 +39,42 @@ class EmbedOutcome:
 
     ``vectors`` maps a place to its packed batch and row; ``errors`` a place to what was raised for
     it alone; ``suspects`` a place to what was raised for it among others, where the call could not
-    be split. Places in none of them were not tried because of the ``outage``.
+    be split. Places in none of them were not tried because of the ``outage``. ``reused`` are places
+    whose vector no call was made for.
     """
 
     vectors: dict[int, tuple[PackedVectors, int]] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
     suspects: dict[int, str] = field(default_factory=dict)
     outage: Exception | None = None
+    reused: set[int] = field(default_factory=set)
+
+    def take_over(self, place: int, other: EmbedOutcome, there: int) -> None:
+        """Has a place come to what another claim's place of the same text came to."""
+        self.reused.add(place)
+        if there in other.vectors:
+            self.vectors[place] = other.vectors[there]
+        elif there in other.errors:
+            self.errors[place] = other.errors[there]
+        elif there in other.suspects:
+            self.suspects[place] = other.suspects[there]
 
 
 def embed(
-    texts: Sequence[str], content_hashes: Sequence[bytes], call_tokens: int | None = None
+    texts: Sequence[str],
+    content_hashes: Sequence[bytes],
+    call_tokens: int | None = None,
+    skip: Container[int] = (),
 ) -> EmbedSteps:
     """Yields the texts of each call to make; send it the vectors, or throw what the call raised.
 
-    Identical texts are embedded once. A call has ``call_tokens`` estimated tokens at most, or one
+    Identical texts are embedded once, those in a place to ``skip`` not at all. A call has ``call_tokens`` estimated tokens at most, or one
     text. Returns (as the generator's value) an EmbedOutcome.
     """
     places: dict[bytes, list[int]] = {}
     for place, content_hash in enumerate(content_hashes):
+        if place in skip:
+            continue
         places.setdefault(content_hash, []).append(place)
     shared = list(places.values())
     outcome = EmbedOutcome()

@@ -26,12 +26,16 @@ FailureCause = Literal[
 
 
 class Stored(NamedTuple):
-    """A vector to apply: row ``place`` of a packed batch, and the hash of the text it is of."""
+    """A vector to apply: row ``place`` of a packed batch, and the hash of the text it is of.
+
+    ``reused`` says that it was found, and not embedded for this claim.
+    """
 
     row: ClaimedRow
     packed: PackedVectors
     place: int
     content_hash: bytes
+    reused: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,8 @@ def of_batch(
                 said = f"{packed.dimension} numbers, and as many rows of the batch have others"
                 outcome.charged.append(Charged(row, said))
             else:
-                outcome.stored.append(Stored(row, packed, n, verified.content_hashes[place]))
+                content_hash, reused = verified.content_hashes[place], place in embedded.reused
+                outcome.stored.append(Stored(row, packed, n, content_hash, reused))
     messages = [item.message for item in outcome.failed]
     messages.extend(item.message for item in outcome.charged)
     if embedded.outage is not None:
@@ -209,5 +214,6 @@ class Tally:
             discarded_stale=self.discarded,
             reverted=self.reverted,
             discard_reasons=self.reasons(),
+            reused=self.reused,
             embedder_unavailable=self.unavailable_ticks > 0,
         )

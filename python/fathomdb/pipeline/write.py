@@ -27,6 +27,7 @@ class WriteContext:
     chunk_chars: int
     auto_enable: Callable[[str], bool]
     now_ms: int
+    cache_bytes: int
 
 
 class _Changes:
@@ -160,7 +161,7 @@ def _store(tx: Transaction, changes: _Changes, context: WriteContext) -> int:
     if not (changes.new_nodes or changes.rewritten or changes.retired):
         return 0
     cursor = tx.cursor()
-    _remove(tx, changes, cursor)
+    _remove(tx, changes, cursor, context.cache_bytes)
 
     written = {item.kind for item in changes.new_nodes}
     written.update(item.kind for _, item in changes.rewritten)
@@ -228,7 +229,7 @@ def _store(tx: Transaction, changes: _Changes, context: WriteContext) -> int:
     return _enqueue(tx, changes, owed, wanted, context.now_ms)
 
 
-def _remove(tx: Transaction, changes: _Changes, cursor: int) -> None:
+def _remove(tx: Transaction, changes: _Changes, cursor: int, cache_bytes: int) -> None:
     """Takes away what no longer holds: full text first, while the old text can still be read."""
     db = tx.db
     gone = [chunk.chunk_key for chunk in changes.removed]
@@ -236,7 +237,7 @@ def _remove(tx: Transaction, changes: _Changes, cursor: int) -> None:
     if stale_text:
         tx.fts.delete(chunks.texts(db, stale_text))
     for kind, chunk_keys in changes.unprojected.items():
-        vectors.delete(db, kind, chunk_keys)
+        vectors.delete(db, kind, chunk_keys, cache_bytes=cache_bytes)
     if gone:
         work.delete_chunks(db, gone)
         chunks.delete(db, gone)

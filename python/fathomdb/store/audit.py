@@ -72,6 +72,7 @@ def run(db: apsw.Connection, limits: Limits, progress: Callable[[int], None]) ->
         table = vectors.table_name(kind, profile.profile_id)
         yield from _reading(table, audit_vectors.ledger(db, kind, profile.profile_id))
         yield from _reading(table, audit_vectors.values(db, table, profile, progress))
+    yield from _reading("vector_cache", audit_vectors.cached(db))
 
 
 _COUNTED = {

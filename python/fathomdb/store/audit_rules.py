@@ -185,6 +185,15 @@ RULES: tuple[Rule, ...] = (
         "AND s.enabled = 1 AND s.profile_id = l.profile_id)",
     ),
     Rule(
+        "cache_live",
+        "vector_cache",
+        "the cache keeps a vector under profile {detail} that a live chunk has",
+        "SELECT v.position, NULL, NULL, v.profile_id FROM vector_cache AS v WHERE EXISTS "
+        "(SELECT 1 FROM vector_ledger AS l WHERE substr(l.content_hash, 1, 8) = "
+        "substr(v.content_hash, 1, 8) AND l.content_hash = v.content_hash "
+        "AND l.profile_id = v.profile_id)",
+    ),
+    Rule(
         "status_value",
         "engine_status",
         "the counter {detail}, which is no number",

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fathomdb import _native
-from fathomdb.store import keys, vectors
+from fathomdb.store import keys, profiles, vectors
+from fathomdb.store.audit_structure import has_its_fingerprint
 from fathomdb.store.connection import quote
 from fathomdb.store.findings import Finding, Rule, of_chunk
 
@@ -129,6 +130,28 @@ def _bad_values(
     }
     for n, (code, detail) in _faults(rows, profile).items():
         yield of_chunk(db, code, table, said[code] + detail, int(chunk_keys[n]))
+
+
+def cached(db: apsw.Connection) -> Iterator[Finding]:
+    """Cached vectors that cannot be one of their profile: nobody may get them for a text."""
+    # Of a model that is described wrongly the description is the fault, not its vectors.
+    known = {
+        profile_id: profile
+        for profile_id, profile in profiles.every(db).items()
+        if has_its_fingerprint(db, profile)
+    }
+    for position, profile_id, blob in db.execute(
+        "SELECT position, profile_id, embedding FROM vector_cache"
+    ):
+        profile = known.get(profile_id)
+        # One whose profile is gone is SQLite's to find, by its foreign key.
+        if profile is not None and (profile.dimension is None or not is_sound(blob, profile)):
+            yield Finding(
+                "cache_vector",
+                "vector_cache",
+                f"a cached vector of {len(blob)} bytes is none of the model {profile}",
+                position,
+            )
 
 
 def _faults(rows: NDArray[np.float32], profile: Profile) -> dict[int, tuple[str, str]]:

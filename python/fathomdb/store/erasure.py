@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from fathomdb.store import chunks, fts, keys, residue, vectors, work
+from fathomdb.store import chunks, fts, keys, residue, reuse, vectors, work
 from fathomdb.store.connection import only_row
 
 if TYPE_CHECKING:
@@ -23,13 +23,17 @@ PAGE_CHUNKS = 1024
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """Rows that went: live nodes, versions of nodes (live ones too), and what was made of them."""
+    """Rows that went: live nodes, versions of nodes (live ones too), and what was made of them.
+
+    ``cached`` are vectors of the cache, of whichever text.
+    """
 
     nodes: int = 0
     versions: int = 0
     chunks: int = 0
     vectors: int = 0
     work: int = 0
+    cached: int = 0
 
     def __add__(self, other: Erased) -> Erased:
         return Erased(
@@ -38,6 +42,7 @@ class Erased:
             self.chunks + other.chunks,
             self.vectors + other.vectors,
             self.work + other.work,
+            self.cached + other.cached,
         )
 
 
@@ -120,7 +125,30 @@ def _erase_chunks(tx: Transaction, kind: str, chunk_keys: list[int]) -> Erased:
     return Erased(chunks=len(chunk_keys), vectors=vectors_there, work=work_there)
 
 
-def begin_clearing(tx: Transaction) -> None:
-    """Clears what is left of words now, and has the rest cleared once this is committed."""
+def count_shared(db: apsw.Connection, what: Erasable, handles: Iterable[str]) -> int:
+    """Vectors of texts that handles name and that something else has too: they stay with that."""
+    column = "logical_id" if what == "node" else "source_ref"
+    return int(
+        db.execute(
+            "SELECT count(*) FROM (SELECT DISTINCT l.profile_id, l.content_hash FROM nodes AS n "
+            "JOIN chunks AS c USING (node_key) JOIN vector_ledger AS l USING (chunk_key) "
+            f"WHERE n.{column} IN (SELECT value FROM carray(?1)) AND n.superseded_cursor IS NULL) "
+            "AS e WHERE EXISTS (SELECT 1 FROM vector_ledger AS l JOIN chunks AS c USING (chunk_key) "
+            "JOIN nodes AS n USING (node_key) WHERE substr(l.content_hash, 1, 8) = "
+            "substr(e.content_hash, 1, 8) AND l.content_hash = e.content_hash "
+            f"AND l.profile_id = e.profile_id AND (n.{column} IS NULL "
+            f"OR n.{column} NOT IN (SELECT value FROM carray(?1))))",
+            (keys.texts(handles),),
+        ).get
+    )
+
+
+def begin_clearing(tx: Transaction) -> Erased:
+    """Clears what is left of words and vectors now, and has the rest cleared after the commit.
+
+    The whole cache: whose text a vector was made of is not kept, since that would be one trace more,
+    and what was erased may have had texts long ago that another had too.
+    """
     fts.forget_separators(tx.db)
     residue.mark_pending(tx.db)
+    return Erased(cached=reuse.forget_all(tx.db))

@@ -68,6 +68,8 @@ ADVICE: Mapping[str, str] = MappingProxyType(
         "vector_block": _AGAIN,
         "vector_values": _AGAIN,
         "vector_length": _AGAIN,
+        "cache_vector": _AGAIN,
+        "cache_live": _AGAIN,
         # full text
         "text_row_missing": _AGAIN,
         "text_row_orphaned": _AGAIN,

@@ -106,12 +106,12 @@ def enable(db: apsw.Connection, kind: str, profile: Profile, *, fence: int, now_
     return enqueued
 
 
-def disable(db: apsw.Connection, kind: str) -> None:
-    """Disables a kind: its work and its vectors go in the same transaction."""
+def disable(db: apsw.Connection, kind: str, *, cache_bytes: int = 0) -> None:
+    """Disables a kind: its work and its vectors go in the same transaction, to the cache at most."""
     schema = get(db, kind)
     if schema is not None and schema.profile_id is not None:
         work.delete_kind(db, kind, schema.profile_id)
-        vectors.drop(db, kind, schema.profile_id)
+        vectors.drop(db, kind, schema.profile_id, cache_bytes=cache_bytes)
     db.execute(
         "INSERT INTO vector_index_schemas (kind, enabled, source, state) "
         "VALUES (?, 0, 'chunks', 'stale') ON CONFLICT (kind) DO UPDATE SET enabled = 0, "

@@ -17,6 +17,12 @@ def ints(values: Iterable[int]) -> Any:
     return apsw.carray(packed) if packed else None
 
 
+def blobs(values: Iterable[bytes]) -> Any:
+    """Byte strings for ``carray(?)``; an empty list becomes NULL, which is an empty table."""
+    packed = tuple(values)
+    return apsw.carray(packed) if packed else None
+
+
 def texts(values: Iterable[str]) -> Any:
     """Strings for ``carray(?)``; an empty list becomes NULL, which is an empty table."""
     packed = tuple(values)

@@ -85,7 +85,16 @@ def schema_object(tx: Transaction, name: str) -> str | None:
 
 
 def orphans(tx: Transaction, table: str) -> int:
-    """Deletes rows of the queue or the ledger whose chunk or model is gone; how many, in pages."""
+    """Deletes rows of the queue or the ledger whose chunk or model is gone; how many, in pages.
+
+    Of the cache, all whose model is gone.
+    """
+    if table == "vector_cache":
+        tx.db.execute(
+            "DELETE FROM vector_cache WHERE profile_id NOT IN "
+            "(SELECT profile_id FROM vector_embedding_profiles)"
+        )
+        return tx.db.changes()
     key = {"vector_projection_work": "work_id", "vector_ledger": "chunk_key, profile_id"}[table]
     tx.db.execute(
         f"DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} AS t WHERE NOT EXISTS "

@@ -147,7 +147,19 @@ ALTER TABLE engine_state ADD COLUMN database_id BLOB CHECK (length(database_id) 
 UPDATE engine_state SET database_id = randomblob(16);
 """
 
-MIGRATIONS: tuple[str, ...] = (_V1, _V2)
+# Version 3: vectors are found again by their text, those of texts that are gone in a cache.
+_V3 = """
+CREATE INDEX ledger_by_content ON vector_ledger (substr(content_hash, 1, 8));
+CREATE TABLE vector_cache (
+    position INTEGER PRIMARY KEY CHECK (position >= 0),
+    profile_id INTEGER NOT NULL REFERENCES vector_embedding_profiles (profile_id),
+    content_hash BLOB NOT NULL CHECK (length(content_hash) = 32),
+    embedding BLOB NOT NULL CHECK (length(embedding) > 0),
+    UNIQUE (profile_id, content_hash)
+) STRICT;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_V1, _V2, _V3)
 SCHEMA_VERSION = len(MIGRATIONS)
 
 

@@ -7,11 +7,11 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from fathomdb.errors import CorruptDatabaseError
-from fathomdb.store import keys
+from fathomdb.store import keys, reuse
 from fathomdb.store.connection import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import apsw
 
@@ -23,6 +23,9 @@ CHUNK_SIZE = 64
 
 _PLACE_BITS = 20
 """Bits for a vector's place in its batch; the other 43 are for its chunk's key."""
+
+_PAGE_ROWS = 1024
+"""Vectors that are held in memory at once while a whole table goes to the cache."""
 
 
 def table_name(kind: str, profile_id: int) -> str:
@@ -63,15 +66,39 @@ def tables(db: apsw.Connection) -> dict[str, str]:
     )
 
 
-def drop(db: apsw.Connection, kind: str, profile_id: int) -> None:
-    """Removes the table of a kind under a profile and the ledger rows of that kind."""
+def drop(db: apsw.Connection, kind: str, profile_id: int, *, cache_bytes: int = 0) -> None:
+    """Removes the table of a kind under a profile and the ledger rows of that kind.
+
+    With ``cache_bytes`` the newest vectors of texts that no live row has then go to the cache.
+    """
+    content_of = _newest(db, kind, profile_id, cache_bytes) if cache_bytes else {}
     db.execute(
         "DELETE FROM vector_ledger WHERE profile_id = ? AND chunk_key IN (SELECT c.chunk_key "
         "FROM nodes AS n JOIN chunks AS c USING (node_key) "
         "WHERE n.kind = ? AND n.superseded_cursor IS NULL)",
         (profile_id, kind),
     )
+    chunk_keys = [*content_of]
+    for first in range(0, len(chunk_keys), _PAGE_ROWS):
+        page = {key: content_of[key] for key in chunk_keys[first : first + _PAGE_ROWS]}
+        _to_cache(db, kind, profile_id, page, cache_bytes)
     db.execute(f"DROP TABLE IF EXISTS {quote(table_name(kind, profile_id))}")
+
+
+def _newest(db: apsw.Connection, kind: str, profile_id: int, cache_bytes: int) -> dict[int, bytes]:
+    """The content hashes of as many vectors of a kind as a cache has room for, oldest first."""
+    if not exists(db, kind, profile_id):
+        return {}
+    rows = db.execute(
+        "SELECT * FROM (SELECT l.chunk_key, l.content_hash FROM nodes AS n "
+        "JOIN chunks AS c USING (node_key) JOIN vector_ledger AS l USING (chunk_key) "
+        "WHERE n.kind = ?1 "
+        "AND n.superseded_cursor IS NULL AND l.profile_id = ?2 ORDER BY l.chunk_key DESC "
+        "LIMIT (SELECT ?3 / (4 * dimension + ?4) FROM vector_embedding_profiles "
+        "WHERE profile_id = ?2)) ORDER BY chunk_key",
+        (kind, profile_id, cache_bytes, reuse.ROW_BYTES),
+    )
+    return dict(rows)
 
 
 def exists(db: apsw.Connection, kind: str, profile_id: int) -> bool:
@@ -92,13 +119,13 @@ def insert(
     blob: bytes,
     places: Sequence[tuple[int, int]],
     *,
-    canonical_hashes: bytes,
-    content_hashes: bytes,
+    canonical_hashes: Sequence[bytes],
+    content_hashes: Sequence[bytes],
 ) -> None:
     """Stores vectors with their ledger rows, replacing what is there, in a few statements.
 
     ``blob`` has rows of ``dimension`` f32, ``places`` a (chunk_key, row of the blob) for each that
-    is stored, in the order of the hashes, 32 bytes each.
+    is stored, in the order of the hashes, 32 bytes each. The cache loses what is live now.
     """
     table = quote(table_name(kind, profile_id))
     chunk_keys = [key for key, _ in places]
@@ -125,26 +152,58 @@ def insert(
         "INSERT OR REPLACE INTO vector_ledger (chunk_key, profile_id, canonical_hash, "
         "content_hash) SELECT value, ?1, substr(?2, 32 * rowid - 31, 32), "
         "substr(?3, 32 * rowid - 31, 32) FROM carray(?4)",
-        (profile_id, canonical_hashes, content_hashes, keys.ints(chunk_keys)),
+        (
+            profile_id,
+            b"".join(canonical_hashes),
+            b"".join(content_hashes),
+            keys.ints(chunk_keys),
+        ),
     )
+    reuse.take_out(db, profile_id, content_hashes)
 
 
-def delete(db: apsw.Connection, kind: str, chunk_keys: Iterable[int]) -> None:
-    """Removes the vectors of these chunks of a kind, under every profile, with their ledger rows."""
-    found: dict[int, list[int]] = {}
-    for chunk_key, profile_id in db.execute(
-        "SELECT chunk_key, profile_id FROM vector_ledger "
+def delete(
+    db: apsw.Connection, kind: str, chunk_keys: Iterable[int], *, cache_bytes: int = 0
+) -> None:
+    """Removes the vectors of these chunks of a kind, under every profile, with their ledger rows.
+
+    With ``cache_bytes`` those of texts that no live row has then go to the cache.
+    """
+    found: dict[int, dict[int, bytes]] = {}
+    for chunk_key, profile_id, content_hash in db.execute(
+        "SELECT chunk_key, profile_id, content_hash FROM vector_ledger "
         "WHERE chunk_key IN (SELECT value FROM carray(?))",
         (keys.ints(chunk_keys),),
     ):
-        found.setdefault(profile_id, []).append(chunk_key)
-    for profile_id, present in found.items():
-        _delete_rows(db, quote(table_name(kind, profile_id)), present)
+        found.setdefault(profile_id, {})[chunk_key] = content_hash
+    for profile_id, content_of in found.items():
         db.execute(
             "DELETE FROM vector_ledger WHERE profile_id = ? "
             "AND chunk_key IN (SELECT value FROM carray(?))",
-            (profile_id, keys.ints(present)),
+            (profile_id, keys.ints(content_of)),
         )
+        if cache_bytes:
+            _to_cache(db, kind, profile_id, content_of, cache_bytes)
+        _delete_rows(db, quote(table_name(kind, profile_id)), [*content_of])
+
+
+def _to_cache(
+    db: apsw.Connection,
+    kind: str,
+    profile_id: int,
+    content_of: Mapping[int, bytes],
+    cache_bytes: int,
+) -> None:
+    """Keeps vectors whose ledger rows are gone: one of each text that no live row has."""
+    gone = reuse.without_live(db, profile_id, set(content_of.values()))
+    key_of = {content: key for key, content in content_of.items() if content in gone}
+    blobs = read(db, kind, profile_id, key_of.values())
+    reuse.put(
+        db,
+        profile_id,
+        {content: blobs[key] for content, key in key_of.items() if key in blobs},
+        cache_bytes,
+    )
 
 
 def _delete_rows(db: apsw.Connection, table: str, chunk_keys: Sequence[int]) -> None:
