@@ -26,6 +26,7 @@ from fathomdb.config import (
 )
 from fathomdb.embedders.function import embedder
 from fathomdb.embedders.protocol import Embedder, EmbedderLimits
+from fathomdb.embedders.ready import ready_vectors
 from fathomdb.engine import Engine, open
 from fathomdb.errors import (
     CorruptDatabaseError,
@@ -139,5 +140,6 @@ __all__ = [
     "canonical_chunk_hash",
     "embedder",
     "open",
+    "ready_vectors",
     "verify_export",
 ]
