@@ -96,7 +96,7 @@ def _check_alone(item: GivenVector, profile: Profile, dimension: int) -> None:
         _native.pack_vectors([item.vector], dimension, normalize=profile.normalizes)
     except EmbedderContractError:
         raise InvalidInputError(
-            f"the vector of {item.where} is a {type(item.vector).__name__}; give a list of "
+            f"the vector of {item.where} is of type {type(item.vector).__name__}; give a list of "
             f"{dimension} numbers, or an array of that shape and of f16, f32 or f64"
         ) from None
 
