@@ -27,6 +27,7 @@ from fathomdb.config import (
 from fathomdb.embedders.function import embedder
 from fathomdb.embedders.langchain import from_langchain
 from fathomdb.embedders.protocol import Embedder, EmbedderLimits
+from fathomdb.embedders.ready import ready_vectors
 from fathomdb.engine import Engine, open
 from fathomdb.errors import (
     CorruptDatabaseError,
@@ -142,5 +143,6 @@ __all__ = [
     "embedder",
     "from_langchain",
     "open",
+    "ready_vectors",
     "verify_export",
 ]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from fathomdb.actors.runtime import IndexPolicy, Runtime
     from fathomdb.ingest.job import Records, SourceOf
-    from fathomdb.ingest.mapping import ColumnOf
+    from fathomdb.ingest.mapping import ColumnOf, VectorOf
     from fathomdb.ingest.report import IngestReport, Progress
     from fathomdb.ingest.run import OnError
     from fathomdb.search.result import SearchResult
@@ -178,6 +178,8 @@ def _context(runtime: Runtime) -> writes.WriteContext:
 def _committed(runtime: Runtime, tx: Transaction, receipt: WriteReceipt) -> WriteReceipt:
     if receipt.enqueued and runtime.projector is not None:
         tx.on_commit(runtime.projector.wake)
+    if receipt.enqueued < len(receipt.chunk_ids):
+        tx.on_commit(runtime.progress.bump)  # a ready vector may be waited for
     return receipt
 
 
@@ -222,6 +224,8 @@ class Engine:
 
         Raises:
             InvalidInputError: Something about a node is wrong; nothing of the request was stored.
+            EmbedderNotConfiguredError: A chunk has a ready vector and no model is active.
+            KindNotVectorIndexedError: A chunk has a ready vector and its kind is not indexed.
             WriterTimeoutError: No answer in time; the write may still commit.
         """
         self._runtime.check()
@@ -230,7 +234,7 @@ class Engine:
         _check_items("nodes", given, "Node objects")
         ended = (retire,) if isinstance(retire, str) else retire
         _check_items("retire", ended, "node ids")
-        prepared = prepare.prepare(given, self._runtime.chunk_chars)
+        prepared = prepare.prepare(given, self._runtime.chunk_chars, self._runtime.active_profile)
         retired = [*ended]
         prepare.check_request_size(len(prepared) + len(retired))
         written = {item.node_id for item in prepared}
@@ -286,6 +290,7 @@ class Engine:
         text: ColumnOf = "text",
         properties: ColumnOf | None = None,
         source_ref: SourceOf | None = None,
+        vector: VectorOf | None = None,
         on_error: OnError = "raise",
         prune_source: str | None = None,
         batch_size: int = 1024,
@@ -309,6 +314,9 @@ class Engine:
                 error.
             source_ref: A string, or a function of the record. Default: ``prune_source``, or for
                 files the path as it was given.
+            vector: A column, or a function of the record, of ready vectors for the active model;
+                such a record is one chunk, and nothing is embedded for it. A record without a value
+                there is embedded.
             on_error: ``raise`` stops at the first bad record, with all before it stored;
                 ``collect`` goes on and reports.
             prune_source: After a complete run without an error, live nodes of this source (and of
@@ -339,6 +347,7 @@ class Engine:
             text=text,
             properties=properties,
             source_ref=source_ref,
+            vector=vector,
             on_error=on_error,
             prune_source=prune_source,
             batch_size=batch_size,

@@ -18,10 +18,15 @@ StoppedBy = Literal["idle", "timeout", "unavailable", "cancelled"]
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of a node's text that the caller cut; ``chunk_id`` defaults to ``<node_id>#<n>``."""
+    """A piece of a node's text that the caller cut; ``chunk_id`` defaults to ``<node_id>#<n>``.
+
+    ``vector`` is a ready vector of the active model's dimension, shape (dimension,): numbers in a
+    list or an array of f16, f32 or f64. It is stored with the text, and nothing is embedded.
+    """
 
     text: str
     chunk_id: str | None = None
+    vector: Any = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -487,3 +487,77 @@ def test_every_table_that_can_hold_a_text_or_a_vector_is_one_that_the_scan_cover
     assert tables - known == set(), "add it to COVERED, and something of the source to fill()"
     assert COVERED.keys() - {"vec"} <= tables
     assert any(name.startswith("vec_doc_") for name in tables)
+
+
+# --- vectors by content ---------------------------------------------------------------------------
+
+
+def test_an_erasure_reaches_the_cache_whose_ever_the_text_was(open_db, path):
+    db = open_db()
+    mine, theirs = ("long ago the quibblefax was mine", "and the zanthorium was theirs")
+    db.write(Node("Doc", "victim", mine, source_ref=SOURCE))
+    db.write(Node("Doc", "other", mine, source_ref="o"))
+    db.admin.drain_vector_projection()
+    # The text of both goes from one after the other: the cache cannot say whose it was.
+    db.write(Node("Doc", "victim", "rewritten", source_ref=SOURCE))
+    db.write(Node("Doc", "other", theirs, source_ref="o"))
+    db.admin.drain_vector_projection()
+    db.write(Node("Doc", "other", "rewritten as well", source_ref="o"))
+    vectors = DeterministicEmbedder().batch_embed([mine, theirs]).astype("<f4")
+    needles = [piece for vector in vectors for piece in pieces(vector.tobytes())]
+    assert left_in_files(path, needles) != []
+    assert len(inside.cached(db)) == 2
+
+    receipt = db.admin.erase_source(SOURCE)
+
+    assert (receipt.cached, receipt.shared) == (2, 0)
+    assert inside.cached(db) == {}
+    assert left_in_files(path, needles) == []
+    db.write(Node("Doc", "victim", mine))
+    assert db.admin.drain_vector_projection().reused == 0
+
+
+def test_a_text_that_another_source_has_too_keeps_its_vector_and_is_counted(open_db):
+    db = open_db()
+    common, own = "a text of two sources", "a text of one"
+    db.write(
+        [
+            Node("Doc", "a", chunks=[common, own, common], source_ref=SOURCE),
+            Node("Note", "b", common, source_ref=SOURCE),
+            Node("Note", "c", common, source_ref="o"),
+            Node("Doc", "d", "unrelated"),
+        ]
+    )
+    db.admin.drain_vector_projection()
+    kept = inside.blobs(db)["c#0"]
+
+    receipt = db.admin.erase_source(SOURCE)
+
+    assert (receipt.vectors, receipt.shared, receipt.cached) == (4, 1, 0)
+    assert inside.blobs(db)["c#0"] == kept
+    inside.check(db, DeterministicEmbedder())
+    # Two that go together share nothing with what stays.
+    db.write([Node("Doc", "e", own), Node("Doc", "f", own)])
+    db.admin.drain_vector_projection()
+    assert db.admin.erase(["e", "f"]).shared == 0
+    assert db.admin.erase(["c"]).shared == 0
+
+
+def test_a_copy_that_was_on_its_way_when_its_text_was_erased_is_not_stored(open_db, path):
+    recording = RecordingEmbedder(DeterministicEmbedder())
+    db = open_db(embedder=recording)
+    db.write(Node("Doc", "victim-first", TEXT, source_ref=SOURCE))
+    db.admin.drain_vector_projection()
+    vector = inside.blobs(db)["victim-first#0"][1]
+    # The second is found, the other is held: both are of one claim.
+    db.write([Node("Doc", "victim-second", TEXT, source_ref=SOURCE), Node("Doc", "x", "new text")])
+    recording.hold()
+    drain = threading.Thread(target=db.admin.drain_vector_projection)
+    drain.start()
+    recording.wait_held()
+    db.admin.erase_source(SOURCE)
+    recording.release()
+    drain.join()
+
+    assert [*inside.blobs(db)] == ["x#0"]
+    assert left_in_files(path, pieces(vector)) == []

@@ -86,12 +86,11 @@ class Batch:
         shares: Shares,
     ) -> Batch:
         """Begins to embed what is still wanted of a claim and nobody has embedded."""
-        steps = embed.embed(
-            verified.texts,
-            verified.content_hashes,
-            model.call_tokens,
-            skip=found.keys() | shares.keys(),
-        )
+        skip = found.keys() | shares.keys()
+        if model.refusal is None:
+            steps = embed.embed(verified.texts, verified.content_hashes, model.call_tokens, skip)
+        else:
+            steps = embed.miss(len(verified.rows), skip)
         return cls(model, config, notify, claim, verified, steps, found=found, shares=shares)
 
     @classmethod

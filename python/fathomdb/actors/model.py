@@ -15,6 +15,7 @@ from fathomdb.actors.closing import begin_close
 from fathomdb.actors.embed_pool import EmbedPool, Urgency
 from fathomdb.cancellation import CallCancelledError
 from fathomdb.embedders.protocol import Embedder, limits_of
+from fathomdb.embedders.ready import ReadyVectors
 from fathomdb.errors import (
     EmbedderContractError,
     EmbedderUnavailableError,
@@ -57,6 +58,8 @@ class Model:
     ) -> None:
         self.embedder = embedder
         self.profile = profile
+        self.refusal = embedder.why_not() if isinstance(embedder, ReadyVectors) else None
+        """Why it embeds no text at all, where it takes ready vectors only."""
         self.pool = EmbedPool(embedder, config.clock)
         limits = limits_of(embedder)
         self.sizes = BatchSizes.of(limits)

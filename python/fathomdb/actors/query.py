@@ -84,6 +84,8 @@ def embed(runtime: Runtime, text: str, timeout_seconds: float | None) -> QueryVe
     if model is None:
         active = _active_profile(runtime).profile
         return QueryVector(active, None, runtime.no_model.degraded, runtime.no_model.reason)
+    if model.refusal is not None:
+        return QueryVector(model.profile, None, "no_embedder", model.refusal)
     outage = model.outage
     if outage is not None and model.pause_seconds() > 0:
         reason = f"{model.profile} is away: {outage}"

@@ -28,7 +28,7 @@ from fathomdb.errors import (
     ReadOnlyError,
 )
 from fathomdb.pipeline import recover
-from fathomdb.store import kinds, schema, status, work
+from fathomdb.store import kinds, profiles, schema, status, work
 from fathomdb.store.connection import (
     Connection,
     Durability,
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from fathomdb.actors.model import Model
     from fathomdb.config import EngineConfig
     from fathomdb.search.result import Degraded
+    from fathomdb.store.profiles import Profile
     from fathomdb.store.transaction import Transaction
 
 EXIT_SECONDS = 3.0
@@ -203,6 +204,11 @@ class Runtime:
     def model(self) -> Model | None:
         """The model that serves the active profile."""
         return self._model
+
+    def active_profile(self) -> Profile | None:
+        """The profile that is active in the file now, whether its model serves or not."""
+        with self.snapshot() as db:
+            return profiles.active(db)
 
     @property
     def no_model(self) -> NoModel:

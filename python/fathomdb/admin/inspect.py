@@ -244,6 +244,8 @@ def _engine(runtime: Runtime, db: Connection) -> tuple[str, ...]:
 def _no_queries(runtime: Runtime) -> str | None:
     if runtime.model is None:
         return runtime.no_model.reason
+    if runtime.model.refusal is not None:
+        return runtime.model.refusal
     if runtime.model.outage is not None:
         return f"the embedder is away: {runtime.model.outage}"
     return None

@@ -151,7 +151,9 @@ def _failed(facts: Facts, chunk: ChunkReport) -> str:
     assert chunk.work is not None
     tries = "1 attempt" if chunk.work.attempts == 1 else f"{chunk.work.attempts} attempts"
     cure = (
-        "the model would say the same again, so change the text or the model"
+        "which no wait changes"
+        if chunk.work.cause == "no_vector"
+        else "the model would say the same again, so change the text or the model"
         if chunk.work.cause in _SAME_EVERY_TIME
         else f"see to the cause, then call admin.requeue_failed({facts.kind!r})"
     )

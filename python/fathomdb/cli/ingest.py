@@ -56,6 +56,12 @@ SHOWN_ERRORS = 5
     show_default=True,
     help="At a bad record, stop, or go on and list them at the end.",
 )
+@click.option(
+    "--vector",
+    "vector_column",
+    metavar="COLUMN",
+    help="A column of ready vectors, of the model that the database has.",
+)
 @click.option("--prune", is_flag=True, help="Retire what came from a PATH before and is gone.")
 @click.option("--no-wait", is_flag=True, help="Write only; fathomdb drain makes the vectors.")
 @database.json_option
@@ -67,6 +73,7 @@ def command(
     embedder: str | None,
     id_columns: tuple[str, ...],
     text_columns: tuple[str, ...],
+    vector_column: str | None,
     on_error: Literal["raise", "collect"],
     prune: bool,
     no_wait: bool,
@@ -79,9 +86,11 @@ def command(
     same command again.
     """
     job = _Job(path=path, inputs=_inputs(paths, prune=prune))
-    columns = {
+    columns: dict[str, Any] = {
         name: [*given] for name, given in (("id", id_columns), ("text", text_columns)) if given
     }
+    if vector_column is not None:
+        columns["vector"] = vector_column
     try:
         with database.own(path, embedder, background=not no_wait) as db:
             _run(

@@ -11,7 +11,7 @@ from fathomdb.ingest import files, mapping, run, stream
 from fathomdb.ingest.stream import Record, RecordStream
 
 if TYPE_CHECKING:
-    from fathomdb.ingest.mapping import ColumnOf
+    from fathomdb.ingest.mapping import ColumnOf, VectorOf
     from fathomdb.ingest.report import IngestReport, Progress
     from fathomdb.ingest.run import OnError, Target
 
@@ -30,6 +30,7 @@ def ingest(
     text: ColumnOf,
     properties: ColumnOf | None,
     source_ref: SourceOf | None,
+    vector: VectorOf | None,
     on_error: OnError,
     prune_source: str | None,
     batch_size: int,
@@ -50,7 +51,7 @@ def ingest(
                 f"records are of source_ref={source_ref!r}; pass the same for both"
             )
     to_node = mapping.build(
-        kind=kind, id=id, text=text, properties=properties, source_ref=source_ref
+        kind=kind, id=id, text=text, properties=properties, source_ref=source_ref, vector=vector
     )
     options = run.Options(kind, on_error, prune_source, batch_size, progress)
     return run.run(_opened(records), to_node, target, options)

@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fathomdb.errors import InvalidInputError
-from fathomdb.records import Node, Properties
+from fathomdb.records import Chunk, Node, Properties
 
 ColumnOf = str | Iterable[str] | Callable[[Mapping[str, Any]], Any]
 """A column, several, or a function of the record."""
+VectorOf = str | Callable[[Mapping[str, Any]], Any]
+"""A column of ready vectors, or a function of the record."""
 ToNode = Callable[[Mapping[str, Any], str | None], Node]
 """Makes the node of a record; the second argument is the source_ref it has of itself."""
 
@@ -37,6 +39,7 @@ def build(
     text: ColumnOf,
     properties: ColumnOf | None,
     source_ref: str | Callable[[Mapping[str, Any]], str | None] | None,
+    vector: VectorOf | None = None,
 ) -> ToNode:
     """The function that makes nodes of records, as ``Engine.ingest`` describes it.
 
@@ -46,7 +49,9 @@ def build(
     """
     id_of, id_columns = _id_reader(id)
     text_of, text_columns = _text_reader(text)
-    used = {*id_columns, *text_columns, *(() if kind is not None else (KIND_COLUMN,))}
+    vector_of, vector_columns = _vector_reader(vector)
+    used = {*id_columns, *text_columns, *vector_columns}
+    used.update(() if kind is not None else (KIND_COLUMN,))
     properties_of = _properties_reader(properties, used)
     source_of = _function("source_ref", source_ref) if callable(source_ref) else None
 
@@ -64,7 +69,13 @@ def build(
             source = source_of(record)
         elif source_ref is not None:
             source = source_ref  # type: ignore[assignment]
-        return Node(node_kind, node_id, node_text, properties_of(record), source)
+        ready = vector_of(record)
+        if ready is None:
+            return Node(node_kind, node_id, node_text, properties_of(record), source)
+        if node_text is None:
+            raise InvalidInputError("it has a vector and no text that it could be of")
+        chunks = (Chunk(node_text, vector=ready),)
+        return Node(node_kind, node_id, None, properties_of(record), source, chunks)
 
     return to_node
 
@@ -180,6 +191,24 @@ def _text(value: object, where: str) -> str | None:
     if not isinstance(value, str):
         raise InvalidInputError(f"{where} must be a text, got {type(value).__name__}: {value!r}")
     return None if not value or value.isspace() else value
+
+
+def _vector_reader(
+    given: VectorOf | None,
+) -> tuple[Callable[[Mapping[str, Any]], Any], tuple[str, ...]]:
+    if given is None:
+        return (lambda _: None), ()
+    if callable(given):
+        return _function("vector", given), ()
+    if not isinstance(given, str):
+        raise InvalidInputError(f"vector must be a column or a function, got {given!r}")
+
+    def column(record: Mapping[str, Any]) -> Any:
+        if given not in record:
+            raise _missing("vector", (given,), record)
+        return record[given]
+
+    return column, (given,)
 
 
 def _properties_reader(

@@ -17,7 +17,7 @@ from fathomdb.ingest.report import (
     IngestReport,
     Progress,
 )
-from fathomdb.records import Node, WriteReceipt
+from fathomdb.records import Chunk, Node, WriteReceipt
 from fathomdb.store import nodes
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class _Run:
             if batch.pop(node.node_id, None) is not None:
                 self.duplicates += 1
             batch[node.node_id] = pending
-            chars += len(node.text or "")
+            chars += _chars(node)
             if len(batch) >= self.options.batch_size or chars >= MAX_BATCH_CHARS:
                 self._flush(batch)
                 chars = 0
@@ -261,6 +261,13 @@ class _Run:
             seconds=seconds,
             cursor=self.cursor,
         )
+
+
+def _chars(node: Node) -> int:
+    """Characters of a node's text, as far as they can be counted before it is written."""
+    if isinstance(node.chunks, (list, tuple)):
+        return sum(len(chunk.text) for chunk in node.chunks if isinstance(chunk, Chunk))
+    return len(node.text or "")
 
 
 def _repeatable(node: Node) -> Node:

@@ -48,6 +48,8 @@ class EmbedOutcome:
     suspects: dict[int, str] = field(default_factory=dict)
     outage: Exception | None = None
     reused: set[int] = field(default_factory=set)
+    missing: set[int] = field(default_factory=set)
+    """Places of texts that came without a vector, where only ready ones are taken."""
 
     def take_over(self, place: int, other: EmbedOutcome, there: int) -> None:
         """Has a place come to what another claim's place of the same text came to."""
@@ -58,6 +60,8 @@ class EmbedOutcome:
             self.errors[place] = other.errors[there]
         elif there in other.suspects:
             self.suspects[place] = other.suspects[there]
+        elif there in other.missing:
+            self.missing.add(place)
 
 
 def embed(
@@ -122,6 +126,12 @@ def embed(
         if outcome.outage is None:
             outcome.errors |= doubtful
     return outcome
+
+
+def miss(count: int, skip: Container[int] = ()) -> EmbedSteps:
+    """Makes no call: all places but those to skip are missing a vector."""
+    yield from ()
+    return EmbedOutcome(missing={place for place in range(count) if place not in skip})
 
 
 def _probe() -> Generator[Sequence[str], PackedVectors, Exception | None]:

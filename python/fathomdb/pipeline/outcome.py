@@ -21,8 +21,14 @@ if TYPE_CHECKING:
 
 DiscardReason = Literal["no_live_chunk", "hash_changed", "not_wanted", "superseded"]
 FailureCause = Literal[
-    "embedder_error", "dimension", "not_finite", "zero", "not_numeric", "process_died"
+    "embedder_error", "dimension", "not_finite", "zero", "not_numeric", "process_died", "no_vector"
 ]
+
+
+NO_VECTOR = (
+    "the active model takes ready vectors only and this text came without one; write the chunk "
+    "again with its vector"
+)
 
 
 class Stored(NamedTuple):
@@ -131,6 +137,8 @@ def of_batch(
             outcome.charged.append(Charged(row, embedded.errors[place]))
         elif place in embedded.suspects:
             outcome.suspected.append(Charged(row, embedded.suspects[place]))
+        elif place in embedded.missing:
+            outcome.failed.append(Failed(row, "no_vector", NO_VECTOR))
         elif place in embedded.vectors:
             packed, n = embedded.vectors[place]
             if bad and (id(packed), n) in bad:

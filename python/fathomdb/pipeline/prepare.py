@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fathomdb import _native
 from fathomdb.config import MAX_PROPERTIES_CHARS, MAX_REQUEST_NODES, MAX_TEXT_CHARS
 from fathomdb.errors import InvalidInputError
+from fathomdb.pipeline import ready
+from fathomdb.pipeline.ready import GivenVector, ReadyVector
 from fathomdb.records import Chunk, Node
+
+if TYPE_CHECKING:
+    from fathomdb.store.profiles import Profile
 
 MAX_ID_BYTES = 1024
 """An id is a key of two indexes; longer ones are a mistake more often than a wish."""
@@ -30,7 +35,10 @@ class PreparedChunk(NamedTuple):
 
 @dataclass(slots=True)
 class PreparedNode:
-    """A node that was checked; ``chunks`` None leaves the chunks as they are (a patch)."""
+    """A node that was checked; ``chunks`` None leaves the chunks as they are (a patch).
+
+    ``vectors`` are those that came with it, by the ordinal of their chunk.
+    """
 
     kind: str
     node_id: str
@@ -38,16 +46,29 @@ class PreparedNode:
     source_ref: str | None
     split: bool
     chunks: list[PreparedChunk] | None
+    vectors: dict[int, ReadyVector] = field(default_factory=dict)
 
 
-def prepare(written: Iterable[Node], chunk_chars: Callable[[str], int]) -> list[PreparedNode]:
-    """Checks, splits and hashes nodes; ``chunk_chars`` says how a kind's text is cut.
+def prepare(
+    written: Iterable[Node],
+    chunk_chars: Callable[[str], int],
+    active_profile: Callable[[], Profile | None] = lambda: None,
+) -> list[PreparedNode]:
+    """Checks, splits and hashes nodes.
+
+    Args:
+        written: The nodes.
+        chunk_chars: How a kind's text is cut.
+        active_profile: Which model ready vectors must fit; asked where there are any.
 
     Raises:
         InvalidInputError: Anything about any of the nodes is wrong; the message names it.
+        EmbedderNotConfiguredError: There are ready vectors and no model is active.
     """
     prepared: list[PreparedNode] = []
     pieces = _Pieces()
+    given_vectors: list[GivenVector] = []
+    vector_of: list[tuple[PreparedNode, int]] = []
     seen: set[str] = set()
     # Most requests have one of each: checked once.
     kind: str | None = None
@@ -85,8 +106,13 @@ def prepare(written: Iterable[Node], chunk_chars: Callable[[str], int]) -> list[
                 raise InvalidInputError(
                     f"node {node_id!r} has both text and chunks; give one of them"
                 )
-            for chunk_id, chunk_text in _given_chunks(node, given):
-                pieces.add(item, chunk_id, chunk_text, None, None)
+            for ordinal, chunk in enumerate(_given_chunks(node, given)):
+                chunk_id = f"{node_id}#{ordinal}" if chunk.chunk_id is None else chunk.chunk_id
+                pieces.add(item, chunk_id, chunk.text, None, None)
+                if chunk.vector is not None:
+                    where = f"chunk {ordinal} of node {node_id!r}"
+                    given_vectors.append(GivenVector(where, chunk.text, chunk.vector))
+                    vector_of.append((item, ordinal))
         elif text is not None:
             size = _check_text(text, node_id)
             if len(text) <= limit:  # the splitter would say the same
@@ -95,6 +121,10 @@ def prepare(written: Iterable[Node], chunk_chars: Callable[[str], int]) -> list[
             for ordinal, (start, end, piece) in enumerate(_native.split_text(text, limit)):
                 pieces.add(item, f"{node_id}#{ordinal}", piece, start, end)
     pieces.hand_out()
+    if given_vectors:
+        checked = ready.check(given_vectors, active_profile())
+        for (item, ordinal), vector in zip(vector_of, checked, strict=True):
+            item.vectors[ordinal] = vector
     return prepared
 
 
@@ -140,8 +170,8 @@ class _Pieces:
         )
 
 
-def _given_chunks(node: Node, given: object) -> Iterable[tuple[str, str]]:
-    """(chunk_id, text) of the chunks that the caller cut."""
+def _given_chunks(node: Node, given: object) -> Iterable[Chunk]:
+    """The chunks that the caller cut, checked."""
     seen: set[str] = set()
     if not isinstance(given, Iterable) or isinstance(given, (str, bytes)):
         raise InvalidInputError(
@@ -163,7 +193,7 @@ def _given_chunks(node: Node, given: object) -> Iterable[tuple[str, str]]:
             )
         seen.add(chunk_id)
         _check_text(chunk.text, f"{node.node_id}, chunk {ordinal}")
-        yield chunk_id, chunk.text
+        yield chunk
 
 
 def check_name(what: str, value: object, limit: int = MAX_ID_BYTES) -> None:

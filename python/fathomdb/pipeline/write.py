@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from fathomdb import _native
 from fathomdb.config import INCREMENTAL_PRIORITY
 from fathomdb.errors import InvalidInputError
+from fathomdb.pipeline import ready
 from fathomdb.pipeline.prepare import PreparedChunk, PreparedNode, encode_properties
+from fathomdb.pipeline.ready import Owed
 from fathomdb.records import WriteReceipt
 from fathomdb.store import chunks, indexes, kinds, nodes, profiles, vectors, work
 
@@ -45,6 +47,8 @@ class _Changes:
         self.unprojected: dict[str, list[int]] = {}
         # Chunks whose text stays but whose node changed kind.
         self.rekinded: list[tuple[PreparedNode, ChunkRow]] = []
+        # Ready vectors of chunks whose text stays, by chunk key.
+        self.ready: dict[int, Owed] = {}
 
 
 def commit(
@@ -56,7 +60,9 @@ def commit(
     """Stores a prepared request in the writer's transaction and enqueues the vectors it owes.
 
     Raises:
-        InvalidInputError: A chunk id belongs to a node outside the request.
+        InvalidInputError: A chunk id belongs to a node outside the request, or ready vectors are
+            of a model that is not active any more.
+        KindNotVectorIndexedError: A kind of ready vectors has no vector index.
     """
     db = tx.db
     live = nodes.live(db, [*(item.node_id for item in prepared), *retire])
@@ -120,6 +126,10 @@ def _compare(changes: _Changes, row: NodeRow, item: PreparedNode, old: list[Chun
                 differs = True
             else:
                 kept.append(before)
+                if ordinal in item.vectors:
+                    changes.ready[before.chunk_key] = Owed(
+                        item.kind, before.chunk_key, before.canonical_hash, item.vectors[ordinal]
+                    )
                 if (before.ordinal, before.byte_start, before.byte_end) != (
                     ordinal,
                     chunk.byte_start,
@@ -159,12 +169,17 @@ def _unproject(changes: _Changes, kind: str, gone: list[ChunkRow]) -> None:
 def _store(tx: Transaction, changes: _Changes, context: WriteContext) -> int:
     db = tx.db
     if not (changes.new_nodes or changes.rewritten or changes.retired):
+        if changes.ready:
+            of_kinds = {item.kind for item in changes.ready.values()}
+            wanted = _wanted_profiles(tx, of_kinds, context)
+            ready.store(tx, [*changes.ready.values()], wanted, context.now_ms)
         return 0
     cursor = tx.cursor()
     _remove(tx, changes, cursor, context.cache_bytes)
 
     written = {item.kind for item in changes.new_nodes}
     written.update(item.kind for _, item in changes.rewritten)
+    written.update(item.kind for item in changes.ready.values())
     kinds.ensure(db, written, context.chunk_chars, _native.SPLITTER_VERSION)
     wanted = _wanted_profiles(tx, written, context)
     if changes.rewritten:
@@ -219,14 +234,34 @@ def _store(tx: Transaction, changes: _Changes, context: WriteContext) -> int:
         if not chunks.insert(db, rows):
             raise _taken_id(tx, changes)
         tx.fts.insert(range(first, first + len(rows)))
-        for key, (item, _, _, _) in enumerate(changes.added, first):
-            owed.setdefault(item.kind, []).append(key)
-    for item, row, _, _ in changes.changed:
+        for key, (item, _, ordinal, chunk) in enumerate(changes.added, first):
+            _owe(changes, owed, item, key, ordinal, chunk)
+    for item, row, ordinal, chunk in changes.changed:
         tx.fts.insert((row.chunk_key,))
-        owed.setdefault(item.kind, []).append(row.chunk_key)
+        _owe(changes, owed, item, row.chunk_key, ordinal, chunk)
     for item, row in changes.rekinded:
-        owed.setdefault(item.kind, []).append(row.chunk_key)
-    return _enqueue(tx, changes, owed, wanted, context.now_ms)
+        if row.chunk_key not in changes.ready:
+            owed.setdefault(item.kind, []).append(row.chunk_key)
+    enqueued = _enqueue(tx, changes, owed, wanted, context.now_ms)
+    if changes.ready:
+        ready.store(tx, [*changes.ready.values()], wanted, context.now_ms)
+    return enqueued
+
+
+def _owe(
+    changes: _Changes,
+    owed: dict[str, list[int]],
+    item: PreparedNode,
+    chunk_key: int,
+    ordinal: int,
+    chunk: PreparedChunk,
+) -> None:
+    """Notes a vector that is ready, or one that is to be made."""
+    vector = item.vectors.get(ordinal) if item.vectors else None
+    if vector is None:
+        owed.setdefault(item.kind, []).append(chunk_key)
+    else:
+        changes.ready[chunk_key] = Owed(item.kind, chunk_key, chunk.canonical_hash, vector)
 
 
 def _remove(tx: Transaction, changes: _Changes, cursor: int, cache_bytes: int) -> None:

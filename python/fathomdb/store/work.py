@@ -355,6 +355,15 @@ def delete_chunks(db: apsw.Connection, chunk_keys: Iterable[int]) -> None:
     )
 
 
+def delete_of_profile(db: apsw.Connection, chunk_keys: Iterable[int], profile_id: int) -> None:
+    """Ends the work of these chunks under a profile: their vectors came another way."""
+    db.execute(
+        "DELETE FROM vector_projection_work WHERE profile_id = ? "
+        "AND chunk_key IN (SELECT value FROM carray(?))",
+        (profile_id, keys.ints(chunk_keys)),
+    )
+
+
 def delete_kind(db: apsw.Connection, kind: str, profile_id: int) -> None:
     """Ends all work of a kind under a profile."""
     db.execute(
