@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, final, overload
 __all__ = [
     "BUILD",
     "SPLITTER_VERSION",
+    "ContentIndex",
     "PackedVectors",
     "__version__",
     "canonical_chunk_hash",
@@ -140,6 +141,33 @@ def unpack_vectors(blobs: Sequence[bytes | memoryview], dimension: int) -> bytes
         InvalidInputError: the dimension is not an integer of 1 or more, or a blob is not bytes.
         DimensionMismatchError: a blob has not 4 bytes a column; the message names its index.
     """
+
+@final
+class ContentIndex:
+    """Which chunks had a vector of a text, by the first eight bytes of its content hash.
+
+    About 20 to 40 bytes a chunk. What was added is always found; what is found may be gone, or of
+    another text, so whoever asks compares the whole hash.
+    """
+
+    def __init__(self) -> None: ...
+    def __len__(self) -> int:
+        """How many chunks were noted."""
+
+    def add(self, hashes: Sequence[bytes], keys: Sequence[int]) -> None:
+        """Notes that chunk ``keys[n]`` has a vector of the text of ``hashes[n]``.
+
+        Raises:
+            InvalidInputError: the two differ in length, a hash is not bytes or a key no integer of
+                64 bits.
+        """
+
+    def find(self, hashes: Sequence[bytes], most: int) -> list[int]:
+        """At most ``most`` chunks for each hash, all in one list, of each hash the newest first.
+
+        Raises:
+            InvalidInputError: a hash is not bytes, or ``most`` is not an integer of 1 or more.
+        """
 
 def split_text(text: str, chunk_chars: int) -> list[tuple[int, int, str]]:
     """Cuts a text into pieces of at most ``chunk_chars`` characters: (start, end, piece).

@@ -1,9 +1,10 @@
 //! The pure kernels of `FathomDB`. They know nothing of Python, SQL or threads of others.
 //!
 //! One file an idea: [`hash`] names a text, [`vector`] judges a row of numbers, [`blob`] brings
-//! rows from foreign memory into one buffer and back, [`split`] cuts a text into pieces.
+//! rows from foreign memory into one buffer and back, [`split`] cuts a text into pieces, [`content`] finds one again.
 
 pub mod blob;
+pub mod content;
 pub mod error;
 pub mod hash;
 mod sha256;

@@ -71,6 +71,22 @@ impl<'py> Items<'py> {
             })
             .collect()
     }
+
+    /// The items as keys of rows.
+    pub fn as_keys(&self) -> Result<Vec<i64>> {
+        let items = self.tuple.iter_borrowed().enumerate();
+        items
+            .map(|(index, item)| {
+                item.extract().map_err(|_| {
+                    Error::InvalidInput(format!(
+                        "{} at index {index} must be an integer of 64 bits, got {}",
+                        self.name,
+                        short_repr(&item)
+                    ))
+                })
+            })
+            .collect()
+    }
 }
 
 /// One string argument as UTF-8.

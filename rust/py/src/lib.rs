@@ -3,6 +3,7 @@
 //! Every function has one shape: convert under the GIL, work detached, convert out.
 
 mod blob;
+mod content;
 mod convert;
 mod detach;
 mod error;
@@ -17,6 +18,8 @@ use pyo3::prelude::*;
 mod _native {
     #[pymodule_export]
     use crate::blob::unpack_vectors;
+    #[pymodule_export]
+    use crate::content::ContentIndex;
     #[pymodule_export]
     use crate::hash::{
         canonical_chunk_hash, canonical_chunk_hashes, content_hashes, verify_chunk_hashes,
