@@ -269,7 +269,7 @@ class Run:
                 if schema.enabled and schema.profile_id == claimed.profile_id
             }
             verified = verify.verify(rows, wanted)
-            found = find.find(db, self._model.profile, verified)
+            found = find.find(db, self._around.writer.contents, self._model.profile, verified)
         batch = Batch.of_rows(
             self._model,
             self._around.config,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fathomdb.actors.actor import Actor, logger
 from fathomdb.errors import EngineClosedError, FathomError, MailboxFullError, WriterTimeoutError
 from fathomdb.store.connection import Connection, translate
+from fathomdb.store.reuse import Contents
 from fathomdb.store.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class WriterActor(Actor):
         self._db = db
         self._path = path
         self._presence = presence
+        self.contents = Contents()
         self._group_size = group_size
         self._group_rows = group_rows
         self._mailbox: queue.Queue[_Request | None] = queue.Queue(mailbox_size)
@@ -157,7 +159,7 @@ class WriterActor(Actor):
         answers: list[_Answer] = []
         tx: Transaction | None = None
         try:
-            tx = Transaction(self._db)
+            tx = Transaction(self._db, self.contents)
             if len(group) == 1:  # the transaction is its savepoint
                 answers.append((group[0], group[0].operation(tx), None))
             else:

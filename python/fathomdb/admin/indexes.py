@@ -104,7 +104,7 @@ def disable_vec(runtime: Runtime, kind: str) -> None:
 
     def operation(tx: Transaction) -> None:
         kinds.ensure(tx.db, [kind], runtime.config.chunk_chars, _native.SPLITTER_VERSION)
-        indexes.disable(tx.db, kind, cache_bytes=runtime.config.vector_cache_bytes)
+        indexes.disable(tx.db, kind, cache=tx.cache(runtime.config.vector_cache_bytes))
         tx.on_commit(runtime.progress.bump)
 
     runtime.write(operation)

@@ -117,5 +117,6 @@ def _store(tx: Transaction, claim: Claim, stored: list[Stored]) -> int:
             [(item.row.chunk_key, item.place) for item in items],
             canonical_hashes=[item.row.canonical_hash for item in items],
             content_hashes=[item.content_hash for item in items],
+            contents=tx.contents,
         )
     return len(stored) - len({(id(item.packed), item.place) for item in stored if not item.reused})

@@ -74,6 +74,7 @@ def claim(
         if due is None:
             continue
         attempts = due.attempts
+        tx.contents.read(tx.db)  # before anyone asks what has a vector already
         if inflight and _must_be_alone(attempts, died=due.died):
             # Nothing else either, or what must be alone would wait for ever.
             return Claim(0, profile_id, True, 0)

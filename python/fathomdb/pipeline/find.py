@@ -22,7 +22,7 @@ Found = dict[int, tuple["PackedVectors", int]]
 """The packed batch and row of each place of a claim whose vector was found."""
 
 
-def find(db: Connection, profile: Profile, verified: Verified) -> Found:
+def find(db: Connection, contents: reuse.Contents, profile: Profile, verified: Verified) -> Found:
     """Vectors of the same texts under the same profile, as the snapshot of the claim has them.
 
     A chunk that has a current vector and is owed one all the same is being rebuilt: for that one
@@ -31,7 +31,7 @@ def find(db: Connection, profile: Profile, verified: Verified) -> Found:
     if profile.dimension is None or not verified.rows:
         return {}
     wanted = set(verified.content_hashes)
-    live = reuse.live(db, profile.profile_id, wanted)
+    live = reuse.live(db, contents, profile.profile_id, wanted)
     known = reuse.cached(db, profile.profile_id, wanted - live.keys())
     of_kind: dict[str, dict[int, bytes]] = {}
     for content_hash, (chunk_key, kind) in live.items():

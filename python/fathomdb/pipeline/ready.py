@@ -158,4 +158,5 @@ def _store(tx: Transaction, kind: str, profile: Profile, items: Sequence[Owed]) 
             [(item.chunk_key, n) for n, item in enumerate(new)],
             canonical_hashes=[item.canonical_hash for item in new],
             content_hashes=[item.vector.content_hash for item in new],
+            contents=tx.contents,
         )

@@ -19,6 +19,7 @@ from fathomdb.store import chunks, indexes, kinds, nodes, profiles, vectors, wor
 if TYPE_CHECKING:
     from fathomdb.store.chunks import ChunkRow
     from fathomdb.store.nodes import NodeRow
+    from fathomdb.store.reuse import Cache
     from fathomdb.store.transaction import Transaction
 
 
@@ -175,7 +176,7 @@ def _store(tx: Transaction, changes: _Changes, context: WriteContext) -> int:
             ready.store(tx, [*changes.ready.values()], wanted, context.now_ms)
         return 0
     cursor = tx.cursor()
-    _remove(tx, changes, cursor, context.cache_bytes)
+    _remove(tx, changes, cursor, tx.cache(context.cache_bytes))
 
     written = {item.kind for item in changes.new_nodes}
     written.update(item.kind for _, item in changes.rewritten)
@@ -264,7 +265,7 @@ def _owe(
         changes.ready[chunk_key] = Owed(item.kind, chunk_key, chunk.canonical_hash, vector)
 
 
-def _remove(tx: Transaction, changes: _Changes, cursor: int, cache_bytes: int) -> None:
+def _remove(tx: Transaction, changes: _Changes, cursor: int, cache: Cache | None) -> None:
     """Takes away what no longer holds: full text first, while the old text can still be read."""
     db = tx.db
     gone = [chunk.chunk_key for chunk in changes.removed]
@@ -272,7 +273,7 @@ def _remove(tx: Transaction, changes: _Changes, cursor: int, cache_bytes: int) -
     if stale_text:
         tx.fts.delete(chunks.texts(db, stale_text))
     for kind, chunk_keys in changes.unprojected.items():
-        vectors.delete(db, kind, chunk_keys, cache_bytes=cache_bytes)
+        vectors.delete(db, kind, chunk_keys, cache=cache)
     if gone:
         work.delete_chunks(db, gone)
         chunks.delete(db, gone)

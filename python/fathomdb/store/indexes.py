@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from fathomdb.store.conditions import Condition
     from fathomdb.store.profiles import Profile
+    from fathomdb.store.reuse import Cache
 
 IndexState = Literal["fresh", "building", "stale"]
 
@@ -106,12 +107,12 @@ def enable(db: apsw.Connection, kind: str, profile: Profile, *, fence: int, now_
     return enqueued
 
 
-def disable(db: apsw.Connection, kind: str, *, cache_bytes: int = 0) -> None:
+def disable(db: apsw.Connection, kind: str, *, cache: Cache | None = None) -> None:
     """Disables a kind: its work and its vectors go in the same transaction, to the cache at most."""
     schema = get(db, kind)
     if schema is not None and schema.profile_id is not None:
         work.delete_kind(db, kind, schema.profile_id)
-        vectors.drop(db, kind, schema.profile_id, cache_bytes=cache_bytes)
+        vectors.drop(db, kind, schema.profile_id, cache=cache)
     db.execute(
         "INSERT INTO vector_index_schemas (kind, enabled, source, state) "
         "VALUES (?, 0, 'chunks', 'stale') ON CONFLICT (kind) DO UPDATE SET enabled = 0, "

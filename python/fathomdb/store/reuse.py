@@ -8,37 +8,79 @@ kept without counting.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
 
+from fathomdb import _native
 from fathomdb.store import keys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     import apsw
 
 ROW_BYTES = 128
 """What a row takes beside its numbers: its hash twice, in the table and in its index."""
+_PAGE_ROWS = 65_536
+_FEW = 4
+"""Chunks of one text that are looked at: the newest are most likely still there."""
+_EVERY = 1 << 40
+_MOST_STALE = 1_000_000
+"""Entries of chunks that are gone, beyond as many as there are rows, before the index is read anew."""
 
-# By the first bytes of the hash, which are all that the index has: a full one doubles the ledger.
-# One row is enough, however many chunks have that text.
-_LIVE = (
-    "(SELECT l.chunk_key FROM vector_ledger AS l WHERE substr(l.content_hash, 1, 8) = "
-    "substr(w.value, 1, 8) AND l.content_hash = w.value AND l.profile_id = ?1 LIMIT 1)"
-)
+
+class Contents:
+    """Which chunks have, or had, a vector of a text: all of the ledger's rows, in memory.
+
+    An index in the file would be written all over with every batch (``content.rs`` has figures).
+    Read and added to by the writer alone, so that it misses nothing; anyone may ask.
+    """
+
+    def __init__(self) -> None:
+        self._index: _native.ContentIndex | None = None
+        self._read = 0
+
+    def read(self, db: apsw.Connection) -> None:
+        """Reads the ledger, once; again where most of what is known is gone. The writer's."""
+        if self._index is not None and len(self._index) <= 2 * self._read + _MOST_STALE:
+            return
+        index = _native.ContentIndex()
+        rows = db.execute("SELECT content_hash, chunk_key FROM vector_ledger")
+        while page := [*islice(rows, _PAGE_ROWS)]:
+            index.add([row[0] for row in page], [row[1] for row in page])
+        self._index, self._read = index, len(index)
+
+    def add(self, content_hashes: Sequence[bytes], chunk_keys: Sequence[int]) -> None:
+        """Notes new rows. The writer's; should they be rolled back, nothing is lost by it."""
+        if self._index is not None:
+            self._index.add(content_hashes, chunk_keys)
+
+    def find(self, content_hashes: Collection[bytes], most: int) -> list[int]:
+        """Chunks that may have a vector of one of these texts, at most so many of each."""
+        return [] if self._index is None else self._index.find([*content_hashes], most)
+
+
+class Cache(NamedTuple):
+    """Where vectors of texts that are gone go."""
+
+    contents: Contents
+    most_bytes: int
 
 
 def live(
-    db: apsw.Connection, profile_id: int, content_hashes: Iterable[bytes]
+    db: apsw.Connection, contents: Contents, profile_id: int, content_hashes: Collection[bytes]
 ) -> dict[bytes, tuple[int, str]]:
     """(chunk_key, kind) of one chunk that has a vector of each of these texts, where one has."""
+    found = contents.find(content_hashes, _FEW)
+    if not found:
+        return {}
     rows = db.execute(
-        f"SELECT f.hash, f.chunk_key, n.kind FROM (SELECT w.value AS hash, {_LIVE} AS chunk_key "
-        "FROM carray(?2) AS w) AS f JOIN chunks AS c USING (chunk_key) "
-        "JOIN nodes AS n USING (node_key)",
-        (profile_id, keys.blobs(content_hashes)),
+        "SELECT l.content_hash, l.chunk_key, n.kind FROM vector_ledger AS l "
+        "JOIN chunks AS c USING (chunk_key) JOIN nodes AS n USING (node_key) "
+        "WHERE l.profile_id = ? AND l.chunk_key IN (SELECT value FROM carray(?))",
+        (profile_id, keys.ints(found)),
     )
-    return {row[0]: (row[1], row[2]) for row in rows}
+    return {row[0]: (row[1], row[2]) for row in rows if row[0] in content_hashes}
 
 
 def cached(
@@ -57,16 +99,24 @@ def cached(
 
 
 def without_live(
-    db: apsw.Connection, profile_id: int, content_hashes: Iterable[bytes]
+    db: apsw.Connection, contents: Contents, profile_id: int, content_hashes: Iterable[bytes]
 ) -> set[bytes]:
-    """Those of these texts that no live row has a vector of."""
-    return {
-        row[0]
-        for row in db.execute(
-            f"SELECT w.value FROM carray(?2) AS w WHERE {_LIVE} IS NULL",
-            (profile_id, keys.blobs(content_hashes)),
+    """Those of these texts that no live row has a vector of; asked by the writer."""
+    contents.read(db)
+    gone = set(content_hashes)
+    for most in (_FEW, _EVERY):
+        found = contents.find(gone, most)
+        gone.difference_update(
+            row[0]
+            for row in db.execute(
+                "SELECT content_hash FROM vector_ledger WHERE profile_id = ? "
+                "AND chunk_key IN (SELECT value FROM carray(?))",
+                (profile_id, keys.ints(found)),
+            )
         )
-    }
+        if len(found) < _FEW:
+            break  # those were all
+    return gone
 
 
 def put(

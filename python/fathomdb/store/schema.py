@@ -149,7 +149,6 @@ UPDATE engine_state SET database_id = randomblob(16);
 
 # Version 3: vectors are found again by their text, those of texts that are gone in a cache.
 _V3 = """
-CREATE INDEX ledger_by_content ON vector_ledger (substr(content_hash, 1, 8));
 CREATE TABLE vector_cache (
     position INTEGER PRIMARY KEY CHECK (position >= 0),
     profile_id INTEGER NOT NULL REFERENCES vector_embedding_profiles (profile_id),

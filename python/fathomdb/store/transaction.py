@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fathomdb.store import fts, residue
 from fathomdb.store.connection import only_row
+from fathomdb.store.reuse import Cache, Contents
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +25,9 @@ class Transaction:
     FTS5 flushes at every savepoint, which costs almost half of the write rate.
     """
 
-    def __init__(self, db: apsw.Connection) -> None:
+    def __init__(self, db: apsw.Connection, contents: Contents | None = None) -> None:
         self.db = db
+        self.contents = contents if contents is not None else Contents()
         self._on_commit: list[Callable[[], None]] = []
         self._on_commit_mark = 0
         db.execute("BEGIN IMMEDIATE")
@@ -69,6 +71,10 @@ class Transaction:
     def on_commit(self, call: Callable[[], None]) -> None:
         """Has ``call`` run on the writer's thread once the commit has returned."""
         self._on_commit.append(call)
+
+    def cache(self, most_bytes: int) -> Cache | None:
+        """Where vectors of texts that are gone go; None where none are kept."""
+        return Cache(self.contents, most_bytes) if most_bytes else None
 
     # --- what the writer uses ---------------------------------------------------------------------
 

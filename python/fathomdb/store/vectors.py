@@ -66,12 +66,14 @@ def tables(db: apsw.Connection) -> dict[str, str]:
     )
 
 
-def drop(db: apsw.Connection, kind: str, profile_id: int, *, cache_bytes: int = 0) -> None:
+def drop(
+    db: apsw.Connection, kind: str, profile_id: int, *, cache: reuse.Cache | None = None
+) -> None:
     """Removes the table of a kind under a profile and the ledger rows of that kind.
 
-    With ``cache_bytes`` the newest vectors of texts that no live row has then go to the cache.
+    With a cache the newest vectors of texts that no live row has then go there.
     """
-    content_of = _newest(db, kind, profile_id, cache_bytes) if cache_bytes else {}
+    content_of = _newest(db, kind, profile_id, cache.most_bytes) if cache is not None else {}
     db.execute(
         "DELETE FROM vector_ledger WHERE profile_id = ? AND chunk_key IN (SELECT c.chunk_key "
         "FROM nodes AS n JOIN chunks AS c USING (node_key) "
@@ -81,7 +83,8 @@ def drop(db: apsw.Connection, kind: str, profile_id: int, *, cache_bytes: int = 
     chunk_keys = [*content_of]
     for first in range(0, len(chunk_keys), _PAGE_ROWS):
         page = {key: content_of[key] for key in chunk_keys[first : first + _PAGE_ROWS]}
-        _to_cache(db, kind, profile_id, page, cache_bytes)
+        assert cache is not None
+        _to_cache(db, kind, profile_id, page, cache)
     db.execute(f"DROP TABLE IF EXISTS {quote(table_name(kind, profile_id))}")
 
 
@@ -121,6 +124,7 @@ def insert(
     *,
     canonical_hashes: Sequence[bytes],
     content_hashes: Sequence[bytes],
+    contents: reuse.Contents,
 ) -> None:
     """Stores vectors with their ledger rows, replacing what is there, in a few statements.
 
@@ -159,15 +163,20 @@ def insert(
             keys.ints(chunk_keys),
         ),
     )
+    contents.add(content_hashes, chunk_keys)
     reuse.take_out(db, profile_id, content_hashes)
 
 
 def delete(
-    db: apsw.Connection, kind: str, chunk_keys: Iterable[int], *, cache_bytes: int = 0
+    db: apsw.Connection,
+    kind: str,
+    chunk_keys: Iterable[int],
+    *,
+    cache: reuse.Cache | None = None,
 ) -> None:
     """Removes the vectors of these chunks of a kind, under every profile, with their ledger rows.
 
-    With ``cache_bytes`` those of texts that no live row has then go to the cache.
+    With a cache those of texts that no live row has then go there.
     """
     found: dict[int, dict[int, bytes]] = {}
     for chunk_key, profile_id, content_hash in db.execute(
@@ -182,8 +191,8 @@ def delete(
             "AND chunk_key IN (SELECT value FROM carray(?))",
             (profile_id, keys.ints(content_of)),
         )
-        if cache_bytes:
-            _to_cache(db, kind, profile_id, content_of, cache_bytes)
+        if cache is not None:
+            _to_cache(db, kind, profile_id, content_of, cache)
         _delete_rows(db, quote(table_name(kind, profile_id)), [*content_of])
 
 
@@ -192,17 +201,17 @@ def _to_cache(
     kind: str,
     profile_id: int,
     content_of: Mapping[int, bytes],
-    cache_bytes: int,
+    cache: reuse.Cache,
 ) -> None:
     """Keeps vectors whose ledger rows are gone: one of each text that no live row has."""
-    gone = reuse.without_live(db, profile_id, set(content_of.values()))
+    gone = reuse.without_live(db, cache.contents, profile_id, content_of.values())
     key_of = {content: key for key, content in content_of.items() if content in gone}
     blobs = read(db, kind, profile_id, key_of.values())
     reuse.put(
         db,
         profile_id,
         {content: blobs[key] for content, key in key_of.items() if key in blobs},
-        cache_bytes,
+        cache.most_bytes,
     )
 
 

@@ -6,13 +6,16 @@
 //! what was added is always found.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
+
+type ByPrefix<T> = HashMap<u64, T, BuildHasherDefault<AsItIs>>;
 
 /// Keys of chunks by the first eight bytes of a hash.
 #[derive(Debug, Default)]
 pub struct ContentIndex {
     // Most texts are there once: a set for each would be several times the memory.
-    first: HashMap<u64, i64>,
-    others: HashMap<u64, BTreeSet<i64>>,
+    first: ByPrefix<i64>,
+    others: ByPrefix<BTreeSet<i64>>,
     count: usize,
 }
 
@@ -50,6 +53,20 @@ impl ContentIndex {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+}
+
+/// The bytes of a SHA-256 need no hash of their own.
+#[derive(Debug, Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = prefix(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 

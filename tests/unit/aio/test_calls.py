@@ -258,17 +258,12 @@ def test_closing_refuses_what_waits_and_ends_what_runs(opening, run, embedder):
         receipt = await db.write(Node("Note", "n1", "text"))
         await db.wait(receipt)
         embedder.hold()
+        calls = [asyncio.create_task(db.search("text"))]
+        await asyncio.to_thread(embedder.wait_held)  # the query is inside the embedder
         late = await db.write(Node("Note", "n2", "more text"))
-        await asyncio.to_thread(embedder.wait_held)
-        calls = [
-            asyncio.create_task(call)
-            for call in (
-                db.search("text"),
-                db.search("text"),
-                db.wait(late, timeout=float("inf")),
-                db.wait(late, timeout=float("inf")),
-            )
-        ]
+        forever = float("inf")
+        others = (db.search("text"), db.wait(late, forever), db.wait(late, forever))
+        calls.extend(map(asyncio.create_task, others))
         await asyncio.sleep(0)
         closing = asyncio.create_task(db.close())
         ends = await asyncio.gather(*calls, return_exceptions=True)

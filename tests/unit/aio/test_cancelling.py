@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import TYPE_CHECKING
 
 import pytest
 
 import fathomdb
 import inside
 from fathomdb import Node, aio
+from fathomdb.actors.calls import Call
+from fathomdb.actors.embed_pool import Urgency
+from fathomdb.actors.runtime import Runtime
 from fathomdb.testing import DeterministicEmbedder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FOREVER = float("inf")
 
@@ -26,6 +33,21 @@ async def cancelled(task: asyncio.Task) -> None:
 
 def begun(coroutine) -> asyncio.Task:
     return asyncio.create_task(coroutine)
+
+
+async def becomes(condition: Callable[[], object]) -> None:
+    """Returns once it is so; what is asked for is inside, where nothing signals it."""
+
+    def poll() -> None:
+        while not condition():
+            threading.Event().wait(0.001)
+
+    await asyncio.to_thread(poll)
+
+
+async def waits_for_progress(db: aio.AsyncEngine) -> None:
+    """Returns once a thread sleeps until something is settled."""
+    await becomes(lambda: db._blocking._runtime.progress._changed._waiters)
 
 
 async def happens(event: threading.Event) -> None:
@@ -41,7 +63,7 @@ def test_a_cancelled_wait_frees_its_thread_at_once(opening, run, embedder):
             waiting = begun(db.wait(receipt, timeout=FOREVER))
             # The second one runs once the first has ended, and not before.
             second = begun(db.wait(receipt, timeout=0))
-            await db.count()
+            await waits_for_progress(db)
             assert not second.done()
             await cancelled(waiting)
             assert (await second).reason == "timeout"
@@ -59,9 +81,9 @@ def test_a_search_that_is_cancelled_while_it_waits_for_a_write_frees_its_thread(
             embedder.hold()
             receipt = await db.write(Node("Note", "n1", "text"))
             await asyncio.to_thread(embedder.wait_held)
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.01):
-                    await db.semantic_search("text", after=receipt, timeout=FOREVER)
+            searching = begun(db.semantic_search("text", after=receipt, timeout=FOREVER))
+            await waits_for_progress(db)
+            await cancelled(searching)
             assert (await db.wait(receipt, timeout=0)).reason == "timeout"
             embedder.release()
 
@@ -81,7 +103,7 @@ def test_a_search_that_is_cancelled_while_its_query_is_embedded_frees_its_thread
             await cancelled(searching)
             assert len(await db.search("text", mode="text")) == 1
             behind = begun(db.search("never asked"))  # waits for the embedder, and not inside it
-            await asyncio.sleep(0)
+            await becomes(lambda: db._blocking._runtime.model.pool._waiting[Urgency.QUERY])
             await cancelled(behind)
             assert len(await db.search("text", mode="text")) == 1
             embedder.release()
@@ -119,8 +141,7 @@ def test_a_drain_that_is_cancelled_before_its_turn_does_not_wait_for_it(opening,
             first = begun(db.admin.drain_vector_projection())
             await asyncio.to_thread(embedder.wait_held)
             second = begun(db.admin.drain_vector_projection())
-            while not db._blocking._runtime.projector._jobs:
-                await db.count()
+            await becomes(lambda: db._blocking._runtime.projector._jobs)
             await cancelled(second)
             assert not db._blocking._runtime.projector._jobs
             assert (await db.wait(receipt, timeout=0)).pending == 1
@@ -253,8 +274,17 @@ def test_a_cancelled_open_stops_waiting_for_the_lock(path, run):
     run(main())
 
 
-def test_an_engine_that_opens_after_its_open_was_cancelled_is_closed(path, run):
-    entered, gate = threading.Event(), threading.Event()
+def test_an_engine_that_opens_after_its_open_was_cancelled_is_closed_beside_the_loop(
+    path, run, monkeypatch
+):
+    entered, gate, closers = threading.Event(), threading.Event(), []
+    close = Runtime.close
+
+    def closing(self):
+        closers.append(threading.current_thread())
+        close(self)
+
+    monkeypatch.setattr(Runtime, "close", closing)
 
     class Slow(DeterministicEmbedder):
         def identity(self):
@@ -269,17 +299,28 @@ def test_an_engine_that_opens_after_its_open_was_cancelled_is_closed(path, run):
         gate.set()
         async with aio.open(path, embedder=False, lock_timeout_seconds=60) as db:
             assert await db.count() == 0
+        assert threading.main_thread() not in closers
 
     run(main())
 
 
-def test_a_cancelled_close_goes_on_to_its_end(opening, run, path):
+def test_a_close_that_is_cancelled_before_its_thread_runs_goes_on_to_its_end(
+    opening, run, path, monkeypatch
+):
+    gate, call = threading.Event(), Call.run
+
+    def later(self):
+        assert gate.wait(60)
+        call(self)
+
     async def main():
         db = await opening()
-        await cancelled(begun(db.close()))
-        closing = begun(db.close())
-        await asyncio.sleep(0)
-        await cancelled(closing)
+        with monkeypatch.context() as patched:
+            patched.setattr(Call, "run", later)
+            closing = begun(db.close())
+            await asyncio.sleep(0)
+            await cancelled(closing)
+            gate.set()
         async with aio.open(path, embedder=False, lock_timeout_seconds=60) as again:
             assert await again.count() == 0
 
