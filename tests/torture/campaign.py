@@ -98,6 +98,7 @@ class _File:
             number = node["text"]
             if number is not None and number >= operations.SHARED_TEXTS:
                 self.written.setdefault(node["node_id"], set()).add(number)
+                self.erased.discard(number)  # a text that was erased may be written anew
         if isinstance(answer, Erased):
             after = self.known.content.live.keys() | self.known.content.superseded.keys()
             # Where older versions from another source stay, texts of theirs were never erased.

@@ -103,9 +103,8 @@ def _about(status: Status) -> RenderableType:
             + (f" ({speed})" if speed else ""),
         )
     if counters.get("truncated"):
-        grid.add_row(
-            "truncated", f"{int(counters['truncated']):,} texts longer than the model reads"
-        )
+        cut = formats.counted(int(counters["truncated"]), "text")
+        grid.add_row("truncated", f"{cut} longer than the model reads")
     return grid
 
 

@@ -15,7 +15,7 @@ from fathomdb.errors import InvalidInputError
 from fathomdb.identity import MAX_DIMENSION, EmbedderIdentity, NormalizationPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -204,12 +204,10 @@ def _files_sha256(folder: Path) -> str:
 
 
 def _files(folder: Path) -> list[Path]:
-    modules = folder / "modules.json"
     found = [path for path in folder.iterdir() if path.is_file()]
-    if modules.is_file():
-        # Beside these, a folder may hold the same model for other libraries, and does not read them.
-        for path in _module_folders(modules):
-            found += [file for file in (folder / path).rglob("*") if file.is_file()]
+    # Beside these, a folder may hold the same model for other libraries, which is not read.
+    for path in _module_folders(folder):
+        found += [file for file in (folder / path).rglob("*") if file.is_file()]
     found = [path for path in found if path.suffix in READ]
     if not any(path.suffix in WEIGHTS for path in found):
         raise InvalidInputError(f"{folder} has no weights (model.safetensors), so it is no model")
@@ -217,11 +215,21 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in found if path.suffix != ".bin" or path.parent not in safe)
 
 
-def _module_folders(modules: Path) -> list[str]:
-    try:
-        paths = [module["path"] for module in json.loads(modules.read_text(encoding="utf-8"))]
-    except (ValueError, TypeError, KeyError) as error:
-        raise InvalidInputError(f"{modules} is not a list of modules: {error!r}") from error
+def _module_folders(folder: Path) -> list[str]:
+    """Of all modules that have one; the first lies in the folder itself, or is a router's parts."""
+    listings: dict[str, Callable[[Any], list[str]]] = {
+        "modules.json": lambda modules: [module["path"] for module in modules],
+        "router_config.json": lambda router: [*router["types"]],
+    }
+    paths: list[str] = []
+    for name, listed in listings.items():
+        file = folder / name
+        if not file.is_file():
+            continue
+        try:
+            paths += listed(json.loads(file.read_text(encoding="utf-8")))
+        except (ValueError, TypeError, KeyError) as error:
+            raise InvalidInputError(f"{file} is not a list of modules: {error!r}") from error
     return [path for path in paths if path]
 
 

@@ -120,7 +120,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-if sys.platform == "win32":
+if sys.platform == "win32":  # pragma: no cover - the tests run on POSIX systems
     import msvcrt
 
     # Beyond the process id, which must stay readable: Windows locks are mandatory.

@@ -45,6 +45,10 @@ class Away:
 
     def batch_embed(self, texts):
         raise EmbedderUnavailableError("nobody answers at the door")
+
+
+def broken():
+    raise KeyError("weights")
 '''
 
 
@@ -101,7 +105,7 @@ def spawn() -> Callable[..., Outcome]:
 
 @pytest.fixture
 def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Installs the embedder plugins ``picky`` and ``away``; returns where."""
+    """Installs the embedder plugins ``picky``, ``away`` and ``broken``; returns where."""
     folder = tmp_path / "site"
     described = folder / "bad_plugins-1.0.dist-info"
     described.mkdir(parents=True)
@@ -109,6 +113,7 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (described / "METADATA").write_text("Metadata-Version: 2.1\nName: bad-plugins\nVersion: 1.0\n")
     (described / "entry_points.txt").write_text(
         "[fathomdb.embedders]\npicky = bad_plugins:Picky\naway = bad_plugins:Away\n"
+        "broken = bad_plugins:broken\n"
     )
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.setenv("PYTHONPATH", str(folder))

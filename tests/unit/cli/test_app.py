@@ -120,6 +120,14 @@ def test_debug_shows_the_traceback(spawn, tmp_path):
     assert "InvalidInputError" in done.err
 
 
+def test_an_error_of_somebody_else_is_one_line_that_says_how_to_see_more(run, notes, plugins):
+    done = run("search", "rain", "--db", notes, "--embedder", "broken")
+
+    assert (done.code, done.out) == (1, "")
+    expected = "Error: KeyError: 'weights' (unexpected; FATHOMDB_DEBUG=1 shows where it comes from)"
+    assert done.err == f"{expected}\n"
+
+
 def test_a_reader_that_goes_away_ends_a_command_quietly(run, jsonl, path):
     text = "word " * 400
     made = run(

@@ -110,3 +110,41 @@ def test_a_text_cannot_command_the_terminal(run, jsonl, path):
 
     assert "\x1b" not in done.out
     assert "[red]world[/red]" in done.out
+
+
+def test_a_failed_vector_is_said_to_be_unseen(run, jsonl, path, plugins):
+    given = jsonl([{"id": "a", "text": "good"}, {"id": "b", "text": "bad"}])
+    run("ingest", given, "--db", path, "--kind", "Note", "--embedder", "picky")
+
+    assert "1 chunk whose vector failed" in run("search", "good", "--db", path).err
+
+
+def test_explain_shows_what_was_searched_and_the_scores_of_each_arm(run, notes):
+    shown = run("search", "rain", "--db", notes, "--explain").out
+    said = run("search", "rain", "--db", notes, "--explain", "--json").json["explanation"]
+
+    rows = [line.split() for line in shown.splitlines()]
+    assert ["mode", "hybrid"] in rows
+    scores = rows[rows.index(["rank", "text", "score", "vector", "score", "node"]) + 2 :]
+    assert [row[-1] for row in scores] == ["rain", "euro"]
+    assert scores[0][1:3] == [
+        f"{said['hits'][0][arm]:.3f}" for arm in ("text_score", "vector_score")
+    ]
+    # Found by meaning alone: what an arm did not find has no score there.
+    assert len(scores[1]) == 3
+
+
+def test_explain_of_nothing_found_shows_no_table(run, notes):
+    shown = run("search", "xylophone", "--db", notes, "--mode", "text", "--explain").out
+
+    assert "mode" in shown
+    assert "rank" not in shown
+
+
+def test_hits_of_several_kinds_name_theirs(run, notes, jsonl):
+    given = jsonl([{"id": "task", "text": "Take an umbrella, rain is forecast"}])
+    run("ingest", given, "--db", notes, "--kind", "Task")
+
+    shown = run("search", "rain", "--db", notes).out
+
+    assert {"Note", "Task"} <= set(shown.split())

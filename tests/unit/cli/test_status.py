@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import fathomdb
+from fathomdb.testing import DeterministicEmbedder
 
 
 def test_another_process_sees_what_waits_while_the_owner_works(spawn, open_db, path):
@@ -67,3 +68,33 @@ def test_no_line_is_wider_than_the_terminal_or_ends_in_blanks(run, notes):
 
     assert [line for line in lines[1:] if len(line) > 80] == []
     assert [line for line in lines if line != line.rstrip()] == []
+
+
+class Short(DeterministicEmbedder):
+    """Reads two words of a text."""
+
+    max_tokens = 2
+
+    def count_truncated(self, texts):
+        return sum(len(text.split()) > self.max_tokens for text in texts)
+
+
+def test_texts_that_were_cut_are_counted(run, open_db, path):
+    db = open_db(embedder=Short())
+    db.write([fathomdb.Node("Note", "n1", "one two three"), fathomdb.Node("Note", "n2", "four")])
+    db.admin.drain_vector_projection(timeout=30)
+    db.close()
+
+    assert "1 text longer than the model reads" in run("status", "--db", path).out
+
+
+def test_kinds_without_an_index_and_with_a_disabled_one_say_so(run, open_db, path):
+    db = open_db(index_kinds=["Note"])
+    db.write([fathomdb.Node("Note", "n1", "text"), fathomdb.Node("Task", "t1", "text")])
+    db.admin.disable_vec("Note")
+    db.close()
+
+    rows = [line.split() for line in run("status", "--db", path).out.splitlines()]
+
+    assert ["Note", "1", "1", "disabled"] in rows
+    assert ["Task", "1", "1", "none"] in rows

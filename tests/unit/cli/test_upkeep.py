@@ -1,4 +1,4 @@
-"""inspect, drain, check and export."""
+"""drain, check and export."""
 
 from __future__ import annotations
 
@@ -13,34 +13,6 @@ import fathomdb
 def ingest(run, jsonl, path, *texts, embedder="picky", options=()):
     given = jsonl({"id": f"n{n}", "text": text} for n, text in enumerate(texts))
     return run("ingest", given, "--db", path, "--kind", "Note", "--embedder", embedder, *options)
-
-
-# --- inspect --------------------------------------------------------------------------------------
-
-
-def test_inspect_says_the_verdict_first(run, notes):
-    done = run("inspect", "rain", "--db", notes)
-
-    assert done.code == 0
-    with fathomdb.open(notes, read_only=True) as db:
-        assert done.out.splitlines()[0] == db.admin.inspect("rain").verdict
-
-
-def test_inspect_with_a_query_has_ranks_and_filters(run, notes):
-    arguments = ("inspect", "euro", "--db", notes, "--query", "rain", "--where", '{"year": 2024}')
-
-    shown, said = run(*arguments), run(*arguments, "--json").json
-
-    assert "does not meet" in shown.out
-    assert said["query"]["filters"][0]["passes"] is False
-    assert said["verdict"] == shown.out.splitlines()[0]
-
-
-def test_inspect_of_a_record_that_is_not_there_ends_with_1(run, notes):
-    done = run("inspect", "nobody", "--db", notes)
-
-    assert done.code == 1
-    assert "never written" in done.out
 
 
 # --- drain ----------------------------------------------------------------------------------------
@@ -199,6 +171,17 @@ def test_an_export_is_a_database_that_passes_its_check_again_and_again(run, note
     assert hits[0]["node_id"] == "rain"
     # Looking at it did not change it.
     assert fathomdb.verify_export(target).path == target
+
+
+def test_an_export_says_what_it_holds_for_a_person_and_as_json(run, notes, tmp_path):
+    shown = run("export", str(tmp_path / "one.db"), "--db", notes).out
+    said = run("export", str(tmp_path / "two.db"), "--db", notes, "--json").json
+
+    assert said["path"] == str(tmp_path / "two.db")
+    assert (said["counts"]["nodes"], said["counts"]["vectors"]) == (3, 2)
+    rows = {line.split()[0]: line.split()[1:] for line in shown.splitlines()[1:]}
+    assert (rows["nodes"], rows["chunks"], rows["vectors"]) == (["3"], ["2"], ["2"])
+    assert rows["manifest"] == [f"{tmp_path / 'one.db'}.manifest.json"]
 
 
 @pytest.mark.parametrize("changed", ["bytes", "manifest", "counts"])
