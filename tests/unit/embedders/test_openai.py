@@ -491,7 +491,7 @@ def test_a_slow_answer_is_waited_for(server, make):
 
 @pytest.mark.parametrize("where", ["held by the server", "pausing", "at the quota"])
 def test_close_ends_what_is_inside_and_what_comes_later(server, make, where):
-    embedder = make(clock=ManualClock(), requests_per_minute=1)
+    embedder = make(clock=ManualClock(), requests_per_minute=1, batch_items=1)
     if where == "held by the server":
         server.hold()
     else:
@@ -501,8 +501,7 @@ def test_close_ends_what_is_inside_and_what_comes_later(server, make, where):
 
     def embed():
         with pytest.raises(EmbedderUnavailableError):
-            embedder.batch_embed(["one"])
-            embedder.batch_embed(["one"])
+            embedder.batch_embed(["one", "two"])
         ended.set()
 
     thread = threading.Thread(target=embed)
