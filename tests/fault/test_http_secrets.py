@@ -102,16 +102,24 @@ def test_no_secret_is_in_a_file_a_log_an_error_a_status_or_a_repr(
     assert sent["Authorization"] == f"Basic {SECRETS[-1]}"
 
 
-@pytest.mark.parametrize("key", [f"{KEY}\nX-Evil: 1", f"{KEY}\0", f"{KEY}é"])
+@pytest.mark.parametrize("before", range(280, 301, 4))
+def test_no_half_of_a_secret_is_where_a_long_message_is_cut(server, embedder, before):
+    server.script.append(Said(400, "x" * before + KEY + " " + "y" * 300))
+    with pytest.raises(InvalidInputError) as caught:
+        embedder.batch_embed(["text"])
+    assert KEY[:4] not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("key", [f"{KEY}\nX-Evil: 1", f"{KEY}\t{KEY}", f"{KEY}é"])
 def test_a_key_that_no_header_can_hold_is_refused_without_repeating_it(
     embedder, monkeypatch, server, key
 ):
-    if "\0" not in key:  # the environment cannot hold it
-        monkeypatch.setenv("TEST_KEY", key)
-        with pytest.raises(EmbedderUnavailableError, match="variable TEST_KEY") as caught:
-            embedder.batch_embed(["text"])
-        assert clean("".join(traceback.format_exception(caught.value)))
-        assert server.asked == []
+    monkeypatch.setenv("TEST_KEY", key)
+    with pytest.raises(EmbedderUnavailableError, match="variable TEST_KEY") as caught:
+        embedder.batch_embed(["text"])
+    assert clean("".join(traceback.format_exception(caught.value)))
+    assert server.asked == []
 
 
 @pytest.mark.parametrize(
@@ -128,5 +136,4 @@ def test_a_key_that_no_header_can_hold_is_refused_without_repeating_it(
 def test_an_argument_with_a_secret_is_refused_without_repeating_it(options):
     with pytest.raises(InvalidInputError) as caught:
         OpenAIEmbedder(MODEL, **options)
-    assert clean("".join(traceback.format_exception(caught.value)).split("Traceback")[-1][-600:])
     assert clean(caught.value)

@@ -449,6 +449,14 @@ def test_a_short_wait_that_is_asked_for_is_waited_for(server, make):
     assert server.statuses == [429, 200]
 
 
+def test_too_many_requests_halve_the_requests_at_once(server, make):
+    embedder = make()
+    for status, allowed in ((500, 8), (429, 4), (429, 2)):
+        server.script.append(Said(status))
+        embedder.batch_embed(["one"])
+        assert embedder._throttle.allowed == allowed
+
+
 def test_an_answer_that_drips_is_given_up_after_the_read_time_out(server, make):
     slow = Slow()
     server.script.append(slow)
