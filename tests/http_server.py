@@ -10,6 +10,7 @@ import contextlib
 import json
 import socket
 import struct
+import sys
 import threading
 import time
 from collections import deque
@@ -116,7 +117,7 @@ class EmbeddingServer:
         script: What the next requests get instead, in order: a Said, a function of handler and good
             body, or None for a good answer.
         refuse: A function of a request's texts: a Said for those that it refuses, else None.
-        quota: Requests in any 60 seconds; more get 429.
+        quota: Requests in any ``quota_seconds``; more get 429.
         retry_after: Whether such a 429 says how long to wait.
         base64: Whether it knows ``encoding_format``; "refuses" names it in an error.
         key: The key that it wants as Bearer.
@@ -133,6 +134,7 @@ class EmbeddingServer:
         self.script: deque[Said | Callable[[Handler, bytes], None] | None] = deque()
         self.refuse: Callable[[list[str]], Said | None] = lambda _: None
         self.quota: int | None = None
+        self.quota_seconds = 60.0
         self.retry_after = True
         self.base64: bool | str = True
         self.key: str | None = None
@@ -236,14 +238,14 @@ class EmbeddingServer:
             return None
         with self._changed:
             now = self.clock.monotonic()
-            while self._taken and self._taken[0] <= now - 60.0:
+            while self._taken and self._taken[0] <= now - self.quota_seconds:
                 self._taken.popleft()
             if len(self._taken) < self.quota:
                 self._taken.append(now)
                 return None
-            wait = self._taken[0] + 60.0 - now
+            wait = self._taken[0] + self.quota_seconds - now
         headers = {"Retry-After": str(max(1, round(wait)))} if self.retry_after else {}
-        return Said(429, f"Rate limit reached: {self.quota} requests a minute", headers)
+        return Said(429, f"Rate limit reached: {self.quota} requests", headers)
 
     def _answer(self, asked: Asked) -> dict[str, Any]:
         vectors = np.asarray(self.embedder.batch_embed(asked.texts), dtype="<f4")
@@ -306,3 +308,24 @@ class Handler(BaseHTTPRequestHandler):
 def serving(**options: Any) -> Iterator[EmbeddingServer]:
     with EmbeddingServer(**options) as server:
         yield server
+
+
+def main(options: str) -> None:
+    """Serves from a process of its own: prints its URL, and once it is told, what it answered.
+
+    Args:
+        options: Attributes as JSON, and the dimension.
+    """
+    given = json.loads(options)
+    with serving(embedder=DeterministicEmbedder(given.pop("dimension"))) as server:
+        for name, value in given.items():
+            setattr(server, name, value)
+        print(server.url, flush=True)
+        sys.stdin.readline()
+        figures = {"statuses": server.statuses, "most_at_once": server.most_at_once}
+        figures["at"] = [asked.at for asked in server.asked]
+        print(json.dumps(figures), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

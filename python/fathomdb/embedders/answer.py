@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_LONGEST_MESSAGE = 300
-"""Characters that are kept of a provider's words: they may quote a whole text."""
+_LONGEST_READ = 10_000
+"""Characters of an error that are read at all: some servers send a whole page."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -38,7 +38,7 @@ class Answer:
             return None
 
     def message(self) -> str:
-        """The provider's own words about an error, on one line, cut where they are long."""
+        """The provider's own words about an error, on one line."""
         said = self.json()
         for name in ("error", "message", "detail", "msg"):
             if isinstance(said, dict) and said.get(name):
@@ -46,8 +46,7 @@ class Answer:
         if said is None:
             said = self.content.decode("utf-8", "replace")
         text = said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
-        text = " ".join(text.split())
-        return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}..."
+        return " ".join(text[:_LONGEST_READ].split())
 
 
 def used_tokens(payload: Any) -> int | None:

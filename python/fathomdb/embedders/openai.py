@@ -46,6 +46,9 @@ _SIZE_OR_TEXT = frozenset({400, 413, 422})
 _NOBODYS_TEXT = frozenset({401, 402, 404, 405, *range(300, 400)})
 """The key, the bill, the model's name or the address: no other text would fare better."""
 
+_LONGEST_MESSAGE = 300
+"""Characters that are kept of a provider's words: they may quote a whole text."""
+
 _OURS = frozenset({"model", "input", "dimensions", "encoding_format"})
 _NO_BASE64 = re.compile(r"encoding[_ ]?format|base64", re.IGNORECASE)
 
@@ -252,10 +255,10 @@ class OpenAIEmbedder:
         asked_base64 = self._base64
         if asked_base64:
             body["encoding_format"] = "base64"
-        answer = self._ask(body, tokens, urgent=urgent)
+        answer, payload = self._ask(body, tokens, urgent=urgent)
         status = answer.status or 0
         if 200 <= status < 300:
-            return self._checked(vectors(answer.json(), len(texts)))
+            return self._checked(vectors(payload, len(texts)))
         if asked_base64 and _NO_BASE64.search(answer.message()):
             self._base64 = False
             return self._request(texts, side, urgent=urgent)
@@ -265,22 +268,22 @@ class OpenAIEmbedder:
             raise EmbedderUnavailableError(self._said(answer))
         raise InvalidInputError(self._said(answer))
 
-    def _ask(self, body: Mapping[str, Any], tokens: int, *, urgent: bool) -> Answer:
-        """The answer to a request, which is made again while the provider is away."""
+    def _ask(self, body: Mapping[str, Any], tokens: int, *, urgent: bool) -> tuple[Answer, Any]:
+        """The answer to a request, and its JSON; made again while the provider is away."""
         attempt = 0
         while True:
             with self._throttle.request(tokens, urgent=urgent) as sent_at:
                 answer = self._endpoint.post(body)
-            payload = answer.json() if answer.status is not None else None
-            whole = answer.status not in {200, 201} or payload is not None
-            if answer.status is not None and answer.status not in _AWAY and whole:
-                if payload is not None:
-                    self._throttle.succeeded(tokens, used_tokens(payload))
-                return answer
+            status = answer.status
+            payload = None if status is None else answer.json()
+            half = status is not None and status < 300 and payload is None
+            if status is not None and status not in _AWAY and not half:
+                self._throttle.succeeded(tokens, used_tokens(payload))
+                return answer, payload
             asked = self._asked_seconds(answer)
             wait = RETRY_SECONDS * 2**attempt * self._jitter(0.5, 1.5)
-            everybody = asked is not None or answer.status == 429
-            if answer.status == 429:
+            everybody = asked is not None or status == 429
+            if status == 429:
                 self._throttle.too_many(sent_at)
             if everybody:
                 self._throttle.pause(wait if asked is None else asked)
@@ -317,7 +320,11 @@ class OpenAIEmbedder:
             return f"{where}: {answer.failure}"
         if answer.status < 300:
             return f"{where}: {answer.status} with a body that is not whole, or not JSON"
-        said = f"{where}: {answer.status} {self._endpoint.hide(answer.message())}".rstrip()
+        # Cut last: half of a secret would not be known for one.
+        message = self._endpoint.hide(answer.message())
+        if len(message) > _LONGEST_MESSAGE:
+            message = f"{message[:_LONGEST_MESSAGE]}..."
+        said = f"{where}: {answer.status} {message}".rstrip()
         if answer.status == 401 and not self._endpoint.has_key():
             variable = self._endpoint.key_env
             said += (

@@ -10,8 +10,7 @@ SAID = [
     ("batch size 33 > maximum allowed batch size 32", 33, 32),
     ("Too many inputs. The max number of inputs is 16. We hope to increase it soon.", 64, 16),
     (
-        "Invalid 'input': array too long. Expected an array with maximum length 2048, but got an "
-        "array with length 3000 instead.",
+        "Invalid 'input': array too long. Expected an array with maximum length 2048, but got 3000",
         3000,
         2048,
     ),

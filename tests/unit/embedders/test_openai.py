@@ -449,6 +449,14 @@ def test_a_short_wait_that_is_asked_for_is_waited_for(server, make):
     assert server.statuses == [429, 200]
 
 
+def test_too_many_requests_halve_the_requests_at_once(server, make):
+    embedder = make()
+    for status, allowed in ((500, 8), (429, 4), (429, 2)):
+        server.script.append(Said(status))
+        embedder.batch_embed(["one"])
+        assert embedder._throttle.allowed == allowed
+
+
 def test_an_answer_that_drips_is_given_up_after_the_read_time_out(server, make):
     slow = Slow()
     server.script.append(slow)
@@ -491,7 +499,7 @@ def test_a_slow_answer_is_waited_for(server, make):
 
 @pytest.mark.parametrize("where", ["held by the server", "pausing", "at the quota"])
 def test_close_ends_what_is_inside_and_what_comes_later(server, make, where):
-    embedder = make(clock=ManualClock(), requests_per_minute=1)
+    embedder = make(clock=ManualClock(), requests_per_minute=1, batch_items=1)
     if where == "held by the server":
         server.hold()
     else:
@@ -501,8 +509,7 @@ def test_close_ends_what_is_inside_and_what_comes_later(server, make, where):
 
     def embed():
         with pytest.raises(EmbedderUnavailableError):
-            embedder.batch_embed(["one"])
-            embedder.batch_embed(["one"])
+            embedder.batch_embed(["one", "two"])
         ended.set()
 
     thread = threading.Thread(target=embed)

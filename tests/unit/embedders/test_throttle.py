@@ -180,13 +180,14 @@ def test_close_ends_every_wait(how):
     throttle = Throttle(1, 1, None, ManualClock())
     failed = threading.Event()
 
-    def wait():
+    def ask():
+        with throttle.request(1, urgent=False):
+            pass
+
+    def work():
+        wait = {"sleep": lambda: throttle.sleep(60.0)}.get(how, ask)
         with pytest.raises(EmbedderUnavailableError, match="closed"):
-            if how == "sleep":
-                throttle.sleep(60.0)
-            else:
-                with throttle.request(1, urgent=False):
-                    pass
+            wait()
         failed.set()
 
     if how == "pause":
@@ -196,7 +197,7 @@ def test_close_ends_every_wait(how):
         first.__enter__()
     if how == "quota":
         first.__exit__(None, None, None)
-    thread = threading.Thread(target=wait)
+    thread = threading.Thread(target=work)
     thread.start()
     throttle.close()
     assert failed.wait(PATIENCE_SECONDS)
