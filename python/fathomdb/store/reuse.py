@@ -73,6 +73,8 @@ def put(
     db: apsw.Connection, profile_id: int, vectors: Mapping[bytes, bytes], cache_bytes: int
 ) -> None:
     """Keeps vectors, by content hash, that no live row has; the oldest go beyond ``cache_bytes``."""
+    if not vectors:
+        return
     row = db.execute(
         "SELECT position + length(embedding) FROM vector_cache ORDER BY position DESC LIMIT 1"
     ).fetchone()
