@@ -128,7 +128,8 @@ def test_a_free_page_that_still_has_the_text_is_overwritten_too(filled, path, op
         file.execute("PRAGMA secure_delete = OFF; CREATE TABLE junk (text)")
         rows = [(needle,) for needle in everything(traces)] * 500
         file.executemany("INSERT INTO junk VALUES (?)", rows)
-        file.execute("DROP TABLE junk; PRAGMA wal_checkpoint(TRUNCATE)")
+        file.execute("DROP TABLE junk")
+        file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         assert file.execute("PRAGMA freelist_count").get > 3
 
     open_db(embedder=Quotes()).admin.erase_source(SOURCE)

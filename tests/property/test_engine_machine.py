@@ -261,7 +261,7 @@ class EngineMachine(RuleBasedStateMachine):
             self.model.embedder.batch_embed(verified.texts), len(verified.rows), profile
         )
         stored = [
-            outcome.Stored(row, packed, n, verified.content_hashes[n], False)
+            outcome.Stored(row, packed, n, verified.content_hashes[n])
             for n, row in enumerate(verified.rows)
         ]
         self.held.append((taken, stored))

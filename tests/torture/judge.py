@@ -184,6 +184,8 @@ def make_older(path: str) -> None:
     """Makes the file what it would be under schema version 1, but for what that could not hold."""
     db = apsw.Connection(path)
     with contextlib.closing(db), db:
+        db.execute("DROP TABLE vector_cache")
+        db.execute("DROP INDEX ledger_by_content")
         db.execute("DROP TABLE tombstones")
         db.execute("ALTER TABLE engine_state DROP COLUMN wal_pending")
         db.execute("ALTER TABLE engine_state DROP COLUMN database_id")

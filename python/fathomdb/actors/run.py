@@ -269,7 +269,13 @@ class Run:
                 if schema.enabled and schema.profile_id == claimed.profile_id
             }
             verified = verify.verify(rows, wanted)
-            found = find.find(db, self._around.writer.contents, self._model.profile, verified)
+            found = find.find(
+                db,
+                self._around.writer.contents,
+                self._model.profile,
+                verified,
+                can_embed=self._model.refusal is None,
+            )
         batch = Batch.of_rows(
             self._model,
             self._around.config,

@@ -90,7 +90,7 @@ def _print(report: DrainReport, requeued: int, status: Status) -> None:
         ("tried again", requeued, "had failed before"),
         ("of fresh writes", report.incremental_processed, ""),
         ("of older text", report.backfill_processed, ""),
-        ("reused", report.reused, "an identical text was in the same batch"),
+        ("reused", report.reused, "an identical text has a vector, or had one"),
         ("discarded", report.discarded_stale, _reasons(report)),
         ("failed now", report.failed, ""),
         ("failed in all", status.failed, f"why: fathomdb status --db {status.path}"),

@@ -22,11 +22,18 @@ Found = dict[int, tuple["PackedVectors", int]]
 """The packed batch and row of each place of a claim whose vector was found."""
 
 
-def find(db: Connection, contents: reuse.Contents, profile: Profile, verified: Verified) -> Found:
+def find(
+    db: Connection,
+    contents: reuse.Contents,
+    profile: Profile,
+    verified: Verified,
+    *,
+    can_embed: bool = True,
+) -> Found:
     """Vectors of the same texts under the same profile, as the snapshot of the claim has them.
 
     A chunk that has a current vector and is owed one all the same is being rebuilt: for that one
-    nothing is found, or a rebuild would copy what it is to replace.
+    nothing is found, or a rebuild would copy what it is to replace; unless nothing ``can_embed`` it.
     """
     if profile.dimension is None or not verified.rows:
         return {}
@@ -42,7 +49,9 @@ def find(db: Connection, contents: reuse.Contents, profile: Profile, verified: V
     if not known:
         return {}
     packed, row_of = _sound(known, profile.dimension, normalized=profile.normalizes)
-    rebuilt = vectors.ledger(db, profile.profile_id, (row.chunk_key for row in verified.rows))
+    rebuilt: Mapping[int, bytes] = {}
+    if can_embed:
+        rebuilt = vectors.ledger(db, profile.profile_id, (row.chunk_key for row in verified.rows))
     return {
         place: (packed, row_of[content_hash])
         for place, content_hash in enumerate(verified.content_hashes)

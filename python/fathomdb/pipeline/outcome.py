@@ -41,7 +41,7 @@ class Stored(NamedTuple):
     packed: PackedVectors
     place: int
     content_hash: bytes
-    reused: bool
+    reused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,6 +123,8 @@ def put(
     db: apsw.Connection, profile_id: int, vectors: Mapping[bytes, bytes], cache_bytes: int
 ) -> None:
     """Keeps vectors, by content hash, that no live row has; the oldest go beyond ``cache_bytes``."""
+    if not vectors:
+        return
     row = db.execute(
         "SELECT position + length(embedding) FROM vector_cache ORDER BY position DESC LIMIT 1"
     ).fetchone()
@@ -171,5 +173,5 @@ def forget_positions(db: apsw.Connection, positions: Iterable[int]) -> int:
 
 def forget_all(db: apsw.Connection) -> int:
     """Empties the cache; returns how many vectors it held."""
-    db.execute("DELETE FROM vector_cache WHERE true")  # not truncated: that would count nothing
+    db.execute("DELETE FROM vector_cache")
     return db.changes()

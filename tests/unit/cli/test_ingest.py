@@ -242,3 +242,18 @@ def _written(path):
             return db.count() > 0
     except FathomError:
         return False  # it is being made
+
+
+def test_a_column_of_ready_vectors_is_stored_and_nothing_is_embedded(run, jsonl, path):
+    model = fathomdb.ready_vectors("acme/elsewhere", dimension=2)
+    fathomdb.open(path, embedder=model).close()
+    given = jsonl([{**record, "v": [1.0, n]} for n, record in enumerate(records(3))])
+
+    done = run("ingest", given, "--db", path, "--kind", "Note", "--vector", "v", "--json")
+
+    assert done.code == 0
+    now = status(path)
+    assert (now.pending, now.counters["embed_calls"]) == (0, 0)
+    with fathomdb.open(path, embedder=model) as db:
+        assert db.raw_vector_search([1.0, 2.0])[0].node_id == "n2"
+        assert db.get("n2").properties == {"lang": "en"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -99,6 +100,23 @@ def test_a_vector_that_comes_later_ends_the_work_that_owed_it_claimed_or_failed(
     # The late result wrote nothing.
     assert inside.vectors(db)["a#0"].tolist() == vector(0).tolist()
     assert db.admin.check_integrity().ok
+
+
+def test_who_waits_for_a_vector_hears_of_one_that_is_given(open_db):
+    embedder = RecordingEmbedder(DeterministicEmbedder(DIMENSION))
+    db = open_db(embedder=embedder, background=True)
+    embedder.hold()
+    receipt = db.write(Node("Doc", "a", chunks=["some text"]))
+    embedder.wait_held()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(db.wait, receipt, 60)
+        while not db._runtime.progress._changed._waiters:
+            db.count()
+        db.write(chunk_node("a", "some text", vector(0)))
+        try:
+            assert waiting.result(20).complete
+        finally:
+            embedder.release()
 
 
 def test_a_write_that_fails_keeps_no_vector(ready):
@@ -225,6 +243,31 @@ def test_a_file_of_ready_vectors_opens_again_and_another_version_is_another_mode
     newer = fathomdb.ready_vectors("acme/elsewhere", version="3", dimension=DIMENSION)
     with open_db(embedder=newer) as db, pytest.raises(fathomdb.EmbeddingChangeRequiresAckError):
         db.admin.configure_embedding(newer)
+
+
+def test_a_rebuild_keeps_ready_vectors(ready):
+    ready.write([chunk_node("a", "text", vector(0)), chunk_node("b", "other", vector(1))])
+    before = inside.blobs(ready)
+    ready.admin.rebuild("Doc", target="vec")
+    report = ready.admin.drain_vector_projection()
+    assert (report.processed, report.failed) == (2, 0)
+    assert inside.blobs(ready) == before
+
+
+def test_an_embedder_of_the_same_identity_serves_a_file_of_ready_vectors(open_db):
+    model = DeterministicEmbedder(DIMENSION)
+    said = model.identity()
+    with open_db(
+        embedder=fathomdb.ready_vectors(said.model_identity, said.model_version, said.dimension)
+    ) as db:
+        db.write(chunk_node("a", "some text", model.batch_embed(["some text"])[0]))
+        db.write(Node("Doc", "b", "another text"))
+        db.admin.drain_vector_projection()
+    db = open_db(embedder=model)
+    assert db.semantic_search("some text")[0].node_id == "a"
+    assert db.admin.requeue_failed() == 1
+    assert db.admin.drain_vector_projection().processed == 1
+    inside.check(db, model)
 
 
 def test_ready_vectors_need_a_dimension():
