@@ -18,6 +18,7 @@ from fathomdb.errors import (
     EmbedderUnavailableError,
     EngineClosedError,
 )
+from fathomdb.pipeline.embed import type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -259,7 +260,7 @@ class EmbedPool:
         except BaseException as error:
             call.reply.set_exception(
                 EmbedderContractError(
-                    f"the embedder raised {type(error).__name__}, which is not an Exception"
+                    f"the embedder raised {type_name(error)}, which is not an Exception"
                 )
             )
         else:

@@ -24,7 +24,7 @@ from fathomdb.errors import (
 )
 from fathomdb.pipeline import validate
 from fathomdb.pipeline.claim import BatchSizes
-from fathomdb.pipeline.embed import EmbedTimeoutError, describe
+from fathomdb.pipeline.embed import EmbedTimeoutError, describe, type_name
 from fathomdb.pipeline.outage import asked_seconds, is_outage
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Model:
             logger.warning(
                 "count_truncated of %s raised %s; truncated texts are no longer counted",
                 self.profile,
-                type(error).__name__,
+                type_name(error),
             )
 
     def embed_query(self, text: str, timeout_seconds: float) -> bytes | None:
