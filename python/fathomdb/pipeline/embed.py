@@ -19,6 +19,9 @@ from fathomdb.redact import redact
 PROBE_TEXT = "The quick brown fox jumps over the lazy dog."
 """What every model of text can embed; never a row, so that no row decides about an outage."""
 
+_MOST_READ = 4096
+"""Characters of a message that are looked at, of which 500 are kept: some quote a whole batch."""
+
 EmbedSteps = Generator[Sequence[str], PackedVectors, "EmbedOutcome"]
 
 
@@ -158,7 +161,7 @@ def type_name(error: BaseException) -> str:
 def describe(error: BaseException) -> str:
     """An exception in one line, as it is kept with a row: without credentials."""
     try:
-        said = redact(" ".join(str(error).split()))
+        said = redact(" ".join(str(error)[:_MOST_READ].split()))
     except BaseException:
         said = ""  # an error that cannot say what it is about still has a type
     name = type_name(error)
