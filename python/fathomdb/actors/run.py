@@ -364,13 +364,15 @@ class Run:
 
     def _give_back(self) -> None:
         """Sends what is still claimed when a run ends early back to pending, and counts it."""
-        for batch in self._window:
-            batch.abandon()
-        claims = [batch.claim for batch in self._window]
-        claims.extend(reply.result() for reply in self._claiming if reply.exception() is None)
-        self._window.clear()
-        self._claiming.clear()
-        self._settling.give_back(claims)
+        window, self._window = self._window, []
+        try:
+            for batch in window:
+                batch.abandon()
+        finally:
+            claims = [batch.claim for batch in window]
+            claims.extend(reply.result() for reply in self._claiming if reply.exception() is None)
+            self._claiming.clear()
+            self._settling.give_back(claims)
 
     # --- waiting ----------------------------------------------------------------------------------
 
