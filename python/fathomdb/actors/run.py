@@ -314,7 +314,7 @@ class Run:
         if outage is None:
             model.resume()
         else:
-            model.pause(outage)
+            model.pause(outage, batch.claim.erasures)
             self.tally.unavailable_ticks += 1
         self._around.progress.bump()
         return outage is None
@@ -331,7 +331,7 @@ class Run:
         batch.came_to = came_to
         if embedded.outage is not None:
             self.tally.unavailable_ticks += 1
-            model.pause(embedded.outage)
+            model.pause(embedded.outage, batch.claim.erasures)
             self._around.progress.bump()
         elif claim_more and self._wants_more():
             self._claiming.append(self._settling.begin_and_claim(came_to, self._claim()))
