@@ -17,7 +17,7 @@ import inside
 from byte_scan import left_in_files, pieces
 from fathomdb import InvalidInputError, Node, ReadOnlyError
 from fathomdb.store import fts, status
-from fathomdb.testing import DeterministicEmbedder, RecordingEmbedder
+from fathomdb.testing import DeterministicEmbedder, ManualClock, RecordingEmbedder
 from kill_at_write import killed_at_writes
 
 SOURCE = "confidential-origin"
@@ -253,6 +253,98 @@ def test_a_late_error_that_quotes_an_erased_text_is_not_kept(open_db, path):
 
     assert "quibblefax" not in str(db.admin.get_vec_index_status("Doc").last_error).lower()
     db.close()
+    assert left_in_files(path, pieces(TEXT)) == []
+
+
+def until(condition):
+    for _ in range(30_000):
+        if condition():
+            return
+        threading.Event().wait(0.001)
+    raise AssertionError("it never came to that")
+
+
+def outage_in_file(db):
+    with inside.snapshot(db) as connection:
+        return status.read(connection)["outage"]
+
+
+@pytest.mark.parametrize("own_embedder", [False, True])
+def test_an_outage_that_begins_after_an_erasure_repeats_nothing_of_a_text_from_before(
+    open_db, path, own_embedder
+):
+    held, release = threading.Event(), threading.Event()
+
+    class QuotesLate(DeterministicEmbedder):
+        def batch_embed(self, texts):
+            held.set()
+            release.wait(60)
+            raise fathomdb.EmbedderUnavailableError(
+                f"busy with {texts[0]!r}", retry_after_seconds=600
+            )
+
+    limits = fathomdb.EmbedderLimits(items=1)
+    late = QuotesLate(limits=limits)
+    db = open_db(embedder=DeterministicEmbedder() if own_embedder else late)
+    db.write(Node("Doc", "victim", TEXT, source_ref=SOURCE))
+    db.write(Node("Before", "claimed-before", "what waits behind it"))
+    drain = threading.Thread(
+        target=db.admin.drain_vector_projection,
+        kwargs={"timeout": 100, "embedder": late if own_embedder else None},
+    )
+    drain.start()
+    held.wait(60)
+    until(lambda: inside.work(db)["claimed-before#0"].state == "inflight")
+    db.admin.erase_source(SOURCE)
+    db.write(Node("After", "claimed-after", "what waits behind that"))
+    until(lambda: inside.work(db)["claimed-after#0"].state == "inflight")
+    release.set()
+    drain.join()
+
+    if not own_embedder:
+        until(lambda: outage_in_file(db) is not None)
+        assert "EmbedderUnavailableError" in db.admin.status().outage
+        assert "EmbedderUnavailableError" in db.search("what waits").reason
+    said = [
+        db.admin.status().outage,
+        db.search("what waits").reason,
+        outage_in_file(db),
+        *(db.admin.get_vec_index_status(kind).last_error for kind in ("Doc", "Before", "After")),
+    ]
+    assert "quibblefax" not in str(said).lower()
+    assert left_in_files(path, pieces(TEXT)) == []
+
+
+def test_a_status_that_waited_behind_an_erasure_has_no_message_from_before_it(open_db, path):
+    class QuotesBefore(DeterministicEmbedder):
+        before = ""
+
+        def batch_embed(self, texts):
+            self.before = self.before or texts[0]
+            raise fathomdb.EmbedderUnavailableError(f"busy with {self.before!r}")
+
+    clock = ManualClock()
+    db = open_db(embedder=QuotesBefore(), config=fathomdb.EngineConfig(clock=clock))
+    db.write(Node("Doc", "victim", TEXT, source_ref=SOURCE))
+    db.admin.drain_vector_projection(timeout=30)
+    until(lambda: outage_in_file(db) is not None)
+    assert "Quibblefax" in outage_in_file(db)
+    clock.advance(60.0)
+    go, mailbox = threading.Event(), db._runtime._owned.writer._mailbox
+    blocker = threading.Thread(target=inside.in_writer, args=(db, lambda tx: go.wait(60)))
+    blocker.start()
+    until(mailbox.empty)
+    eraser = threading.Thread(target=db.admin.erase_source, args=(SOURCE,))
+    eraser.start()
+    until(lambda: mailbox.qsize() == 1)
+    db.admin.drain_vector_projection(timeout=30)  # a probe: of this the writer is told the status
+    until(lambda: mailbox.qsize() == 2)
+    go.set()
+    eraser.join()
+    blocker.join()
+    db.write(Node("Doc", "next", "behind both"))
+
+    assert "EmbedderUnavailableError" in outage_in_file(db)
     assert left_in_files(path, pieces(TEXT)) == []
 
 

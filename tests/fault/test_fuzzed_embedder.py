@@ -68,11 +68,42 @@ class NotAnException(BaseException):
     pass
 
 
+class EndsWhenPrintedError(Exception):
+    def __str__(self):
+        raise SystemExit("printing it ends the thread")
+
+
+class _Nameless(type):
+    @property
+    def __name__(cls):
+        raise NotAnException("a class that has no name")
+
+
+class NamelessError(Exception, metaclass=_Nameless):
+    pass
+
+
+class NamelessNoExceptionError(BaseException, metaclass=_Nameless):
+    pass
+
+
+class EndsWhenLookedAtError(Exception):
+    @property
+    def retry_after_seconds(self):
+        raise SystemExit("looking at it ends the thread")
+
+    status_code = response = reason = headers = retry_after_seconds
+
+
 def _instances():
     """One of each class of exception that Python has, and some that it has not."""
     made = [
         NoWordsError(),
         NotAnException("of its own"),
+        EndsWhenPrintedError(),
+        NamelessError("of a class without a name"),
+        NamelessNoExceptionError(),
+        EndsWhenLookedAtError(),
         ValueError("\ud800 cannot be stored"),
         ValueError("long " * 100_000),
         EmbedderUnavailableError("away", retry_after_seconds=-1),
@@ -406,6 +437,28 @@ def test_no_wrong_binding_no_stuck_row_and_no_lost_report_whatever_an_embedder_d
     for chunk_id, vector in inside.vectors(fuzzed.db).items():
         (own,) = GOOD.batch_embed([fuzzed.texts[chunk_id]])
         np.testing.assert_allclose(vector, own, atol=1e-3, err_msg=chunk_id)
+
+
+@pytest.mark.parametrize("error", ERRORS[:10], ids=lambda error: type.__repr__(type(error)))
+def test_whatever_is_raised_for_a_text_that_text_alone_fails_and_says_why(open_db, error):
+    class Raises(DeterministicEmbedder):
+        def batch_embed(self, texts):
+            if PROBE_TEXT not in texts and (is_away or "bad" in "".join(texts)):
+                raise error
+            return super().batch_embed(texts)
+
+    is_away = isinstance(error, EmbedderUnavailableError)
+    db = open_db(embedder=Raises(), config=EngineConfig(max_attempts=1, clock=ManualClock()))
+    db.write([Node("Document", f"n{i}", f"text {i}") for i in range(5)])
+    db.write(Node("Document", "bad", "bad text"))
+
+    report = watched(lambda: db.admin.drain_vector_projection(timeout=30))
+
+    assert inside.adds_up(report)
+    assert (report.processed, report.failed) == ((0, 0) if is_away else (5, 1))
+    name = type.__dict__["__name__"].__get__(type(error))
+    said = db.admin.get_vec_index_status("Document").last_error
+    assert name in said or (name.startswith("Nameless") and "has no name" in said)
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -473,6 +473,45 @@ def test_a_machine_that_has_no_thread_left_for_the_embedder_is_an_outage(open_db
     assert db.admin.drain_vector_projection(timeout=30).processed == 100
 
 
+def test_no_thread_for_what_waits_behind_calls_that_hang_is_an_outage_and_no_row_is_stuck(open_db):
+    clock, hang = ManualClock(), threading.Event()
+    inside_it = threading.Barrier(3)
+
+    class Hangs(DeterministicEmbedder):
+        def batch_embed(self, texts):
+            if any("hang" in text for text in texts):
+                inside_it.wait(30)
+                hang.wait(60)
+            return super().batch_embed(texts)
+
+    embedder = Hangs(limits=EmbedderLimits(items=1, concurrency=2))
+    db = open_db(embedder=embedder, config=EngineConfig(clock=clock, embed_timeout_seconds=10.0))
+    db.write([Node("Document", f"h{i}", f"hang {i}") for i in range(2)] + _nodes(10))
+    reports = []
+    drain = threading.Thread(
+        target=lambda: reports.append(db.admin.drain_vector_projection(timeout=1000))
+    )
+    drain.start()
+    inside_it.wait(30)
+    before = threading.stack_size(1 << 46)  # no address space has room for such a stack
+    try:
+        clock.advance(10.0)
+        drain.join(30)
+    finally:
+        threading.stack_size(before)
+
+    (report,) = reports
+    assert (report.stopped_by, report.processed) == ("unavailable", 0)
+    assert inside.adds_up(report)
+    assert {row.state for row in inside.work(db).values()} == {"pending"}
+    assert "no thread could be started" in db.admin.status().outage
+    clock.advance(60.0)
+    hang.set()
+    inside_it.abort()
+    embedder.batch_embed = DeterministicEmbedder().batch_embed
+    assert db.admin.drain_vector_projection(timeout=1000).remaining == 0
+
+
 # --- an hour of it --------------------------------------------------------------------------------
 
 

@@ -96,7 +96,7 @@ class Batch:
     @classmethod
     def of_probe(cls, model: Model, config: EngineConfig, notify: Callable[[], None]) -> Batch:
         """Begins to embed the probe text, also in an outage."""
-        nothing = Claim(0, 0, True, 0)
+        nothing = Claim(0, 0, True, 0, erasures=model.erasures)
         return cls(model, config, notify, nothing, verify.NOTHING, embed.probe(), probe=True)
 
     @property
@@ -158,7 +158,9 @@ class Batch:
             return
         urgency = Urgency.BACKFILL if self.claim.may_wait else Urgency.FRESH
         try:
-            self.call = self._model.embed_batch(texts, urgency, probe=self._probe)
+            self.call = self._model.embed_batch(
+                texts, urgency, self.claim.erasures, probe=self._probe
+            )
         except EngineClosedError:
             self._end(EmbedOutcome())
         except EmbedderUnavailableError as error:

@@ -18,6 +18,7 @@ from fathomdb.errors import (
     EmbedderUnavailableError,
     EngineClosedError,
 )
+from fathomdb.pipeline.embed import type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,16 +177,30 @@ class EmbedPool:
         return True
 
     def abandon(self, reply: Future[Any]) -> None:
-        """Gives up on a call: not yet begun it never will, running its result is dropped."""
+        """Gives up on a call: not yet begun it never will, running its result is dropped.
+
+        Where the machine has no thread left to take its place, what waits is answered so.
+        """
         if self.withdraw(reply):
             return
+        refused: list[_Call] = []
         with self._changed:
             for worker in self._workers:
                 if worker.call is not None and worker.call.reply is reply:
                     worker.abandoned = True
-                    if any(self._waiting) and not self._is_stuck():
-                        self._start_worker()
-                    return
+            has_its_threads = self._usable() >= self.concurrency
+            if not any(self._waiting) or has_its_threads or self._is_stuck():
+                return
+            try:
+                self._start_worker()
+            except EmbedderUnavailableError as error:
+                no_thread = error
+                if not self._usable():  # otherwise it waits for a thread that is there
+                    refused = self._take_waiting()
+        # Not under the lock, as in ``withdraw``.
+        for call in refused:
+            if call.reply.set_running_or_notify_cancel():
+                call.reply.set_exception(no_thread)
 
     @property
     def stuck(self) -> bool:
@@ -202,11 +217,9 @@ class EmbedPool:
         """Ends the threads that are idle, and the others as their calls return; waits for none."""
         with self._changed:
             self._closed = True
-            never = [call for waiting in self._waiting for call in waiting]
+            never = self._take_waiting()
             # Those that have begun do not let themselves be cancelled.
             never.extend(worker.call for worker in self._workers if worker.call is not None)
-            for waiting in self._waiting:
-                waiting.clear()
             self._changed.notify_all()
         for call in never:
             call.reply.cancel()
@@ -224,6 +237,12 @@ class EmbedPool:
             return True
         with self._changed:
             return any(worker.thread is here for worker in self._workers)
+
+    def _take_waiting(self) -> list[_Call]:
+        never = [call for waiting in self._waiting for call in waiting]
+        for waiting in self._waiting:
+            waiting.clear()
+        return never
 
     def _usable(self) -> int:
         return sum(not worker.abandoned for worker in self._workers)
@@ -259,7 +278,7 @@ class EmbedPool:
         except BaseException as error:
             call.reply.set_exception(
                 EmbedderContractError(
-                    f"the embedder raised {type(error).__name__}, which is not an Exception"
+                    f"the embedder raised {type_name(error)}, which is not an Exception"
                 )
             )
         else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fathomdb.actors.actor import Actor, logger
 from fathomdb.errors import EmbedderContractError, EmbedderUnavailableError
-from fathomdb.pipeline.embed import EmbedTimeoutError
+from fathomdb.pipeline.embed import EmbedTimeoutError, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -104,7 +104,7 @@ class EventLoop(Actor):
                     loop.run_forever()
                 except (KeyboardInterrupt, SystemExit) as error:
                     # Of a task that an embedder left behind: those of others go on.
-                    logger.warning("a task of an embedder raised %s", type(error).__name__)
+                    logger.warning("a task of an embedder raised %s", type_name(error))
             # What was given to the loop before it was told to stop has begun by now.
             tasks = asyncio.all_tasks(loop)
             for task in tasks:
@@ -135,7 +135,7 @@ async def _answer(awaitable: Awaitable[Any], reply: Future[Any], timeout_seconds
     except BaseException as error:
         reply.set_exception(
             EmbedderContractError(
-                f"the embedder raised {type(error).__name__}, which is not an Exception"
+                f"the embedder raised {type_name(error)}, which is not an Exception"
             )
         )
     else:

@@ -7,6 +7,7 @@ import math
 import operator
 import threading
 from concurrent.futures import CancelledError
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fathomdb.actors import calls
@@ -24,7 +25,7 @@ from fathomdb.errors import (
 )
 from fathomdb.pipeline import validate
 from fathomdb.pipeline.claim import BatchSizes
-from fathomdb.pipeline.embed import EmbedTimeoutError, describe
+from fathomdb.pipeline.embed import EmbedTimeoutError, describe, type_name
 from fathomdb.pipeline.outage import asked_seconds, is_outage
 
 if TYPE_CHECKING:
@@ -36,6 +37,22 @@ if TYPE_CHECKING:
     from fathomdb.actors.event_loop import EventLoop
     from fathomdb.config import EngineConfig
     from fathomdb.store.profiles import Profile
+
+
+@dataclass(frozen=True, slots=True)
+class _Away:
+    """An outage: what began it, and in whose words; printed once, since that is another's code."""
+
+    error: Exception
+    said: str
+    name: str
+    erasures: int
+
+    def words(self, erasures: int) -> str:
+        """What it said; its name alone where a text that it may quote was erased since."""
+        if self.erasures >= erasures or isinstance(self.error, EmbedTimeoutError):
+            return self.said
+        return f"{self.name}: its message went with an erasure"
 
 
 class Model:
@@ -75,7 +92,9 @@ class Model:
             embedder, "count_truncated", None
         )
         self._lock = threading.Lock()
-        self._away: Exception | None = None
+        self._away: _Away | None = None
+        self.erasures = 0
+        """How many erasures the model was told of."""
         self._outage_since = 0.0
         self._paused_until = 0.0
         self._wait_seconds = 0.0
@@ -83,8 +102,12 @@ class Model:
 
     # --- calls ------------------------------------------------------------------------------------
 
-    def embed_batch(self, texts: Sequence[str], urgency: Urgency, *, probe: bool = False) -> Reply:
+    def embed_batch(
+        self, texts: Sequence[str], urgency: Urgency, erasures: int, *, probe: bool = False
+    ) -> Reply:
         """Has a batch of texts embedded on the pool; a probe is tried even in an outage.
+
+        ``erasures`` is how many there were when the texts were claimed.
 
         The vectors are copied and checked before the embedder is called again: it may use the
         same array for each batch.
@@ -93,14 +116,14 @@ class Model:
         def call() -> PackedVectors:
             if not probe and (away := self._away) is not None:
                 # Of these texts it says nothing, whatever it was that began the outage.
-                raise EmbedderUnavailableError(describe(away))
+                raise EmbedderUnavailableError(away.words(erasures))
             began = self._clock.monotonic()
             try:
                 array = self._awaited(self.embedder.batch_embed(texts))
             except Exception as error:
                 if is_outage(error):
                     # Here, on the pool's thread: what waits behind must not be sent any more.
-                    self.pause(error)
+                    self.pause(error, erasures)
                 raise
             finally:
                 self._counters.add_call(self._clock.monotonic() - began)
@@ -125,7 +148,7 @@ class Model:
             logger.warning(
                 "count_truncated of %s raised %s; truncated texts are no longer counted",
                 self.profile,
-                type(error).__name__,
+                type_name(error),
             )
 
     def embed_query(self, text: str, timeout_seconds: float) -> bytes | None:
@@ -191,19 +214,27 @@ class Model:
     @property
     def outage(self) -> str | None:
         """Why the profile is paused, in the embedder's own words, or None."""
+        return self.outage_after(self.erasures)
+
+    def outage_after(self, erasures: int) -> str | None:
+        """As ``outage``, without words from before the last of so many erasures."""
         away = self._away
         if away is not None:
-            return describe(away)
+            return away.words(erasures)
         return "a call that took too long has not returned yet" if self.pool.stuck else None
 
     @property
     def timed_out(self) -> bool:
         """Whether the profile is paused by a call that took too long, and by nothing else."""
         away = self._away
-        return self.pool.stuck if away is None else isinstance(away, EmbedTimeoutError)
+        return self.pool.stuck if away is None else isinstance(away.error, EmbedTimeoutError)
 
-    def pause(self, error: Exception) -> None:
-        """Begins an outage, or makes its wait longer."""
+    def pause(self, error: Exception, erasures: int) -> None:
+        """Begins an outage, or makes its wait longer.
+
+        ``erasures`` is how many there were when the texts were claimed that the error may quote.
+        """
+        away = _Away(error, describe(error), type_name(error), erasures)
         asked = asked_seconds(error, self._clock.now())
         with self._lock:
             now = self._clock.monotonic()
@@ -211,13 +242,13 @@ class Model:
                 self._outage_since = now
                 self._wait_seconds = self._config.outage_wait_seconds
                 self._counters.add_outage()
-            elif now < self._paused_until and (asked is None or error is self._away):
+            elif now < self._paused_until and (asked is None or error is self._away.error):
                 return  # a call that was on its way when the outage began says nothing new
             else:
                 self._wait_seconds = min(
                     2 * self._wait_seconds, self._config.outage_wait_max_seconds
                 )
-            self._away = error
+            self._away = away
             # Full jitter would probe at once half the time; a quarter either way spreads enough.
             wait = self._wait_seconds * self._jitter(0.75, 1.25) if asked is None else asked
             self._paused_until = now + wait
@@ -229,11 +260,15 @@ class Model:
                 self._counters.add_outage_seconds(self._clock.monotonic() - self._outage_since)
                 self._away = None
 
-    def forget_message(self) -> None:
+    def forget_message(self, erasures: int) -> None:
         """Keeps that the embedder is away, and not what it said: that may quote an erased text."""
         with self._lock:
-            if self._away is not None and not isinstance(self._away, EmbedTimeoutError):
-                self._away = EmbedderUnavailableError("its message went with an erasure")
+            self.erasures = max(self.erasures, erasures)
+            away = self._away
+            if away is not None and not isinstance(away.error, EmbedTimeoutError):
+                # Its traceback has the texts too.
+                said = away.words(self.erasures)
+                self._away = replace(away, error=EmbedderUnavailableError(), said=said)
 
     def pause_seconds(self) -> float:
         """How long until the next probe; 0 where it is due, infinity where it cannot be made."""

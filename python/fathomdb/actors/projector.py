@@ -13,7 +13,7 @@ from fathomdb.actors.run import Run, Surroundings
 from fathomdb.cancellation import CallCancelledError, on_cancel
 from fathomdb.errors import EngineClosedError, FathomError
 from fathomdb.records import DrainReport
-from fathomdb.store import queue, status, work
+from fathomdb.store import erasure, queue, status, work
 
 if TYPE_CHECKING:
     from fathomdb.actors.counters import Counters, Progress
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fathomdb.pipeline.outcome import Tally
     from fathomdb.records import DrainProgress, StoppedBy, TickReport
     from fathomdb.store.readers import ReaderPool
+    from fathomdb.store.transaction import Transaction
 
 FAILED_RUN_WAIT_SECONDS = 5.0
 """How long the background waits after a run that the store made fail, such as on a full disk."""
@@ -309,15 +310,22 @@ class VectorProjectionActor(Actor):
         if now < self._status_due or self._closing:
             return  # at the end the writer's last transaction has the final figures
         values: dict[str, status.Value] = dict(self._around.counters.values())
-        values["outage"] = None if self._model is None else self._model.outage
+        model = self._model
+        values["outage"] = None if model is None else model.outage
         if values == self._status_written:
             return
         self._status_due = now + 1.0
         heartbeat = {**values, "heartbeat_ms": int(self._clock.now() * 1000)}
+
+        def operation(tx: Transaction) -> None:
+            if model is not None:
+                # Not as it is now: an erasure may be before this in the writer's mailbox.
+                heartbeat["outage"] = model.outage_after(erasure.count(tx.db))
+            status.write(tx.db, heartbeat)
+
         try:
             self._around.writer.submit(
-                lambda tx: status.write(tx.db, heartbeat),
-                timeout_seconds=self._config.write_timeout_seconds,
+                operation, timeout_seconds=self._config.write_timeout_seconds
             )
         except FathomError as error:
             logger.warning("status could not be written: %s", error)

@@ -320,7 +320,7 @@ class Run:
         if outage is None:
             model.resume()
         else:
-            model.pause(outage)
+            model.pause(outage, batch.claim.erasures)
             self.tally.unavailable_ticks += 1
         self._around.progress.bump()
         return outage is None
@@ -337,7 +337,7 @@ class Run:
         batch.came_to = came_to
         if embedded.outage is not None:
             self.tally.unavailable_ticks += 1
-            model.pause(embedded.outage)
+            model.pause(embedded.outage, batch.claim.erasures)
             self._around.progress.bump()
         elif claim_more and self._wants_more():
             self._claiming.append(self._settling.begin_and_claim(came_to, self._claim()))
@@ -370,13 +370,15 @@ class Run:
 
     def _give_back(self) -> None:
         """Sends what is still claimed when a run ends early back to pending, and counts it."""
-        for batch in self._window:
-            batch.abandon()
-        claims = [batch.claim for batch in self._window]
-        claims.extend(reply.result() for reply in self._claiming if reply.exception() is None)
-        self._window.clear()
-        self._claiming.clear()
-        self._settling.give_back(claims)
+        window, self._window = self._window, []
+        try:
+            for batch in window:
+                batch.abandon()
+        finally:
+            claims = [batch.claim for batch in window]
+            claims.extend(reply.result() for reply in self._claiming if reply.exception() is None)
+            self._claiming.clear()
+            self._settling.give_back(claims)
 
     # --- waiting ----------------------------------------------------------------------------------
 

@@ -37,7 +37,7 @@ def erase_source(runtime: Runtime, source_ref: str) -> ErasureReceipt:
 def _erase(runtime: Runtime, what: Erasable, handles: list[str]) -> ErasureReceipt:
     now_ms = runtime.now_ms()
 
-    def operation(tx: Transaction) -> tuple[erasure.Erased, int, int]:
+    def operation(tx: Transaction) -> tuple[erasure.Erased, int, int, int]:
         erased = erasure.Erased()
         shared = erasure.count_shared(tx.db, what, handles)
         for handle in handles:
@@ -45,12 +45,12 @@ def _erase(runtime: Runtime, what: Erasable, handles: list[str]) -> ErasureRecei
         # Also where no row is left: an erasure that was killed, or a retirement, left its residue.
         erased += erasure.begin_clearing(tx)
         tx.on_commit(runtime.progress.bump)
-        return erased, shared, tx.latest_cursor()
+        return erased, shared, tx.latest_cursor(), erasure.count(tx.db)
 
     # However long it takes: who gave up half way would not know that it is done.
-    erased, shared, cursor = runtime.write(operation, timeout_seconds=LONGEST_SECONDS)
+    erased, shared, cursor, erasures = runtime.write(operation, timeout_seconds=LONGEST_SECONDS)
     if runtime.model is not None:
-        runtime.model.forget_message()
+        runtime.model.forget_message(erasures)
     try:
         with runtime.snapshot() as db:
             wal_pending = residue.is_pending(db)

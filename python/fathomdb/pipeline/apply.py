@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fathomdb.pipeline.outcome import BatchOutcome, FailureCause, Stored, Tally
-from fathomdb.store import indexes, vectors, work
+from fathomdb.store import erasure, indexes, vectors, work
 
 if TYPE_CHECKING:
     from fathomdb.pipeline.claim import Claim
@@ -92,8 +92,10 @@ def apply_if_claimed(
     if kinds:
         indexes.note_completed(db, kinds, now_ms)
     if outcome.error is not None:
-        # Rows that are gone may have been erased, and a message may quote a text of its batch.
-        said = outcome.error.partition(":")[0] if superseded else outcome.error
+        # Rows that are gone may have been erased, and a message may quote a text of its batch, or
+        # that of an outage one of the batch which began it.
+        may_quote = superseded or erasure.count(db) != outcome.claim.erasures
+        said = outcome.error.partition(":")[0] if may_quote else outcome.error
         indexes.note_error(db, outcome.kinds, said)
     return tally
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fathomdb.config import BACKFILL_SLICE, INCREMENTAL_BATCH
-from fathomdb.store import work
+from fathomdb.store import erasure, work
 
 if TYPE_CHECKING:
     from fathomdb.embedders.protocol import EmbedderLimits
@@ -34,6 +34,7 @@ class Claim:
 
     ``may_wait`` is backfill that was claimed when nothing fresh was due: fresh work that comes
     before it is embedded goes first. Backfill whose turn it was beside fresh work keeps its turn.
+    ``erasures`` is how many there were: after another, what is said of the rows may quote too much.
     """
 
     fence: int
@@ -41,6 +42,7 @@ class Claim:
     incremental: bool
     count: int
     may_wait: bool = False
+    erasures: int = 0
 
 
 ALONE_AFTER = 2
@@ -91,7 +93,7 @@ def claim(
         may_wait = not incremental and not work.has_due(
             tx.db, profile_id, incremental=True, now_ms=now_ms
         )
-        return Claim(fence, profile_id, incremental, count, may_wait)
+        return Claim(fence, profile_id, incremental, count, may_wait, erasure.count(tx.db))
     return Claim(0, profile_id, True, 0)
 
 

@@ -19,6 +19,9 @@ from fathomdb.redact import redact
 PROBE_TEXT = "The quick brown fox jumps over the lazy dog."
 """What every model of text can embed; never a row, so that no row decides about an outage."""
 
+_MOST_READ = 4096
+"""Characters of a message that are looked at, of which 500 are kept: some quote a whole batch."""
+
 EmbedSteps = Generator[Sequence[str], PackedVectors, "EmbedOutcome"]
 
 
@@ -147,12 +150,21 @@ def probe() -> EmbedSteps:
     return EmbedOutcome(outage=(yield from _probe()))
 
 
+def type_name(error: BaseException) -> str:
+    """The name of an exception's class, also where that class will not tell it."""
+    try:
+        return f"{type(error).__name__}"
+    except BaseException:  # a metaclass may raise anything, and it would end an engine's thread
+        return "an exception whose class has no name"
+
+
 def describe(error: BaseException) -> str:
     """An exception in one line, as it is kept with a row: without credentials."""
     try:
-        said = redact(" ".join(str(error).split()))
-    except Exception:
+        said = redact(" ".join(str(error)[:_MOST_READ].split()))
+    except BaseException:
         said = ""  # an error that cannot say what it is about still has a type
-    text = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    name = type_name(error)
+    text = f"{name}: {said}" if said else name
     text = text.encode("utf-8", "replace").decode()  # a lone surrogate could not be stored
     return text if len(text) <= 500 else text[:497] + "..."

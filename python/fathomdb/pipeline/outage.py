@@ -86,5 +86,5 @@ def _get(carrier: object, name: str) -> Any:
     """An attribute of somebody else's exception: one that cannot be had is as good as none."""
     try:
         return getattr(carrier, name, None)
-    except Exception:
+    except BaseException:  # or it would be told instead of the error itself
         return None

@@ -46,6 +46,11 @@ class Erased:
         )
 
 
+def count(db: apsw.Connection) -> int:
+    """A number that grows with each erasure: whether one came between two looks at the file."""
+    return int(db.execute("SELECT ifnull(max(tombstone_id), 0) FROM tombstones").get)
+
+
 def digest(handle: str) -> bytes:
     """SHA-256 of an id or a source: all that a tombstone says of it."""
     return hashlib.sha256(handle.encode()).digest()

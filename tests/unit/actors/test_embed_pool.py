@@ -280,3 +280,42 @@ def test_a_thread_that_cannot_be_started_is_a_typed_error_and_is_not_counted_on(
     threading.stack_size(0)
 
     assert pool.submit(lambda: 7).result(30) == 7
+
+
+def test_what_waits_for_a_thread_that_cannot_be_started_is_told_so_once_no_other_can_run_it(
+    make_pool, no_thread_can_start
+):
+    threading.stack_size(0)
+    pool = make_pool(2)
+    hung = [_held(pool) for _ in range(2)]
+    for call, _ in hung:
+        assert call.begun.wait(30)
+    waiting = [pool.submit(lambda: 7, urgency) for urgency in Urgency]
+    threading.stack_size(1 << 46)
+
+    pool.abandon(hung[0][1])
+    assert not any(reply.done() for reply in waiting), "the other thread is still to return"
+    pool.abandon(hung[1][1])
+
+    for reply in waiting:
+        with pytest.raises(EmbedderUnavailableError, match="no thread could be started"):
+            reply.result(30)
+    threading.stack_size(0)
+    assert pool.submit(lambda: 7).result(30) == 7
+    for call, _ in hung:
+        call.go.set()
+
+
+def test_a_call_that_is_abandoned_twice_has_one_thread_take_its_place(make_pool):
+    pool = make_pool(2)
+    held = [_held(pool) for _ in range(4)]
+    for call, _ in held[:2]:
+        assert call.begun.wait(30)
+
+    for _ in range(2):
+        pool.abandon(held[0][1])
+
+    assert held[2][0].begun.wait(30)
+    assert _threads_of(pool) == 3
+    for call, _ in held:
+        call.go.set()
