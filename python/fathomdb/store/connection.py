@@ -25,6 +25,11 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.E
 """A quota or a limit on a file's size, too: SQLite calls only the first a full disk."""
 
 
+def found_no_room_beside(error: apsw.Error) -> bool:
+    """Whether SQLite could not make its shared memory beside the file, for want of room."""
+    return getattr(error, "extendedresult", None) == apsw.SQLITE_IOERR_SHMSIZE
+
+
 def open_writer(path: str, *, durability: Durability, cache_mib: int) -> apsw.Connection:
     """The one connection that writes; the file is made where there is none."""
     db = _connect(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE, cache_mib)
@@ -152,7 +157,11 @@ def translate(error: Exception, path: str, db: apsw.Connection | None = None) ->
         return error
     said = str(error) or type(error).__name__
     # sqlite-vec passes a full disk on as an SQL error, in SQLite's words.
-    has_no_room = isinstance(error, apsw.FullError) or "database or disk is full" in said
+    has_no_room = (
+        isinstance(error, apsw.FullError)
+        or "database or disk is full" in said
+        or found_no_room_beside(error)
+    )
     if isinstance(error, apsw.IOError) and db is not None and db.system_errno in NO_ROOM:
         has_no_room, said = True, f"{said}: {os.strerror(db.system_errno)}"
     if has_no_room:
