@@ -263,6 +263,7 @@ def test_a_reader_of_this_process_delays_the_end_to_the_next_commit(filled, path
         assert connection.execute("SELECT count(*) FROM nodes WHERE source_ref = ?", (SOURCE,)).get
         receipt = db.admin.erase_source(SOURCE)
         assert receipt.wal_pending
+        assert db.admin.status().erasure_pending
         assert db.get("victim-first") is None  # erased for everyone who begins to read now
         db.write(Node("Doc", "while-it-reads", "an innocent text"))
         assert owes_clearing(db)
@@ -271,6 +272,7 @@ def test_a_reader_of_this_process_delays_the_end_to_the_next_commit(filled, path
     db.write(Node("Doc", "next", "an innocent text"))
 
     assert not owes_clearing(db)
+    assert not db.admin.status().erasure_pending
     assert left_in_files(path, everything(traces)) == []
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import fathomdb
+import inside
 
 
 def test_another_process_sees_what_waits_while_the_owner_works(spawn, open_db, path):
@@ -67,3 +68,20 @@ def test_no_line_is_wider_than_the_terminal_or_ends_in_blanks(run, notes):
 
     assert [line for line in lines[1:] if len(line) > 80] == []
     assert [line for line in lines if line != line.rstrip()] == []
+
+
+def test_an_erasure_that_a_reader_delays_is_shown_until_it_is_done(run, spawn, open_db, path):
+    db = open_db()
+    db.write(fathomdb.Node("Note", "a", "text"))
+    with (
+        fathomdb.open(path, read_only=True, embedder=False) as reader,
+        inside.snapshot(reader) as c,
+    ):
+        assert c.execute("SELECT count(*) FROM nodes").get == 1
+        db.admin.erase("a")
+        shown = spawn("status", "--db", path)
+        assert "An erasure is not complete" in shown.out
+        assert spawn("status", "--db", path, "--json").json["erasure_pending"] is True
+    db.write(fathomdb.Node("Note", "b", "text"))
+    db.close()
+    assert "An erasure" not in run("status", "--db", path).out
