@@ -23,6 +23,10 @@ BUSY_MS = 5000
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 """A quota or a limit on a file's size, too: SQLite calls only the first a full disk."""
+_OF_DAMAGE = (
+    "restore a backup; if the file opens, with read_only=True at least, admin.check_integrity() says "
+    "what is damaged"
+)
 
 
 def found_no_room_beside(error: apsw.Error) -> bool:
@@ -150,8 +154,7 @@ def translate(error: Exception, path: str, db: apsw.Connection | None = None) ->
     """
     if isinstance(error, UnicodeDecodeError):
         return errors.CorruptDatabaseError(
-            f"{path} is damaged (a text in it is not UTF-8: {error}); restore a backup, or look at "
-            "admin.check_integrity()"
+            f"{path} is damaged (a text in it is not UTF-8: {error}); {_OF_DAMAGE}"
         )
     if not isinstance(error, apsw.Error):
         return error
@@ -174,9 +177,7 @@ def translate(error: Exception, path: str, db: apsw.Connection | None = None) ->
             f"{path} is not an SQLite database ({said}); it was not changed"
         )
     if isinstance(error, apsw.CorruptError):
-        return errors.CorruptDatabaseError(
-            f"{path} is damaged ({said}); restore a backup, or look at admin.check_integrity()"
-        )
+        return errors.CorruptDatabaseError(f"{path} is damaged ({said}); {_OF_DAMAGE}")
     if isinstance(error, apsw.ReadOnlyError):
         return errors.ReadOnlyError(f"{path} cannot be written ({said})")
     if isinstance(error, (apsw.BusyError, apsw.LockedError)):
