@@ -371,7 +371,7 @@ def counts_that_begin_again(file, _):
 def a_count_that_forgot_the_last_commit_and_its_erasure(file, _):
     file.execute(
         "INSERT INTO tombstones (what, sha256, nodes, versions, chunks, vectors, work, cursor, "
-        "erased_at_ms) SELECT 'node', zeroblob(32), 1, 1, 0, 0, 0, cursor, 0 FROM engine_state; "
+        "erased_at_ms) SELECT 'node', zeroblob(32), 1, 1, 0, 0, 0, max(cursor, 1), 0 FROM engine_state; "
         "UPDATE engine_state SET cursor = max(cursor - 1, 0)"
     )
 
@@ -394,6 +394,14 @@ def a_second_index_that_nothing_speaks_of(file, _):
 @fault("status_value")
 def a_counter_that_is_a_word(file, _):
     file.execute("UPDATE engine_status SET value = 'many' WHERE name = 'applied'")
+
+
+@fault("status_value")
+def a_process_that_is_a_word(file, _):
+    file.execute(
+        "INSERT OR REPLACE INTO engine_status (name, value) VALUES ('pid', 'abc'), "
+        "('started_ms', 'long ago'), ('heartbeat_ms', 'xx'), ('outage', x'ff00')"
+    )
 
 
 @fault("foreign_key")
@@ -613,7 +621,7 @@ def two_pieces_of_a_caller_in_one_place(file, _):
     )
 
 
-@fault("sqlite", remains=("sqlite",))
+@fault("sqlite", "node_row", remains=("sqlite", "node_row"))
 def properties_that_are_no_json(file, node_id):
     file.execute(
         "PRAGMA ignore_check_constraints = ON; UPDATE nodes SET properties = '{' "
@@ -621,6 +629,62 @@ def properties_that_are_no_json(file, node_id):
     )
 
 
+@fault("node_row", remains=("node_row",))
+def properties_that_are_a_list(file, node_id):
+    file.execute(f"UPDATE nodes SET properties = '[1]' WHERE logical_id = '{plain(node_id)}'")
+
+
+@fault("node_row", remains=("node_row",))
+def a_version_of_a_commit_before_the_first(file, node_id):
+    file.execute(f"UPDATE nodes SET written_cursor = -7 WHERE logical_id = '{plain(node_id)}'")
+
+
+@fault("node_row", remains=("node_row",))
+def a_version_that_ended_before_the_first_commit(file, _):
+    file.execute(
+        "UPDATE nodes SET written_cursor = 0, superseded_cursor = 0 WHERE logical_id = 'gone'"
+    )
+
+
+@fault("node_row", remains=("node_row",))
+def an_id_that_no_program_can_name(file, node_id):
+    file.execute(
+        f"UPDATE nodes SET logical_id = 'a' || char(0) || 'b' WHERE logical_id = '{plain(node_id)}'"
+    )
+
+
+@fault("tombstone_row", remains=("tombstone_row",))
+def an_erasure_before_the_first_commit(file, _):
+    file.execute(
+        "INSERT INTO tombstones (what, sha256, nodes, versions, chunks, vectors, work, cursor, "
+        "erased_at_ms) VALUES ('node', zeroblob(32), 1, 1, 0, 0, 0, 0, 0)"
+    )
+
+
+@fault("tombstone_row", "sqlite", remains=("tombstone_row", "sqlite"))
+def an_erasure_of_less_than_nothing(file, _):
+    file.execute(
+        "PRAGMA ignore_check_constraints = ON; INSERT INTO tombstones (what, sha256, nodes, "
+        "versions, chunks, vectors, work, cursor, erased_at_ms) "
+        "VALUES ('node', zeroblob(32), 1, 1, -5, 0, 0, 1, 0)"
+    )
+
+
 @fault("engine_state", remains=("engine_state",))
 def the_row_of_the_engine_is_gone(file, _):
     file.execute("DELETE FROM engine_state")
+
+
+@fault("engine_state", remains=("engine_state",))
+def a_count_of_commits_that_leaves_none_after_it(file, _):
+    file.execute("UPDATE engine_state SET cursor = 9223372036854775807")
+
+
+@fault("engine_state", remains=("engine_state",))
+def a_count_of_fences_that_leaves_none_after_it(file, _):
+    file.execute("UPDATE engine_state SET fence = 9223372036854775806")
+
+
+@fault("engine_state", remains=("engine_state",))
+def a_count_of_commits_below_nothing(file, _):
+    file.execute("PRAGMA ignore_check_constraints = ON; UPDATE engine_state SET cursor = -5")

@@ -100,8 +100,10 @@ class ErasureReceipt:
     are 0 where nothing was there. ``cached`` vectors of texts that were gone before went too: all
     that were kept, since whose they were is not known. ``shared`` is how many vectors stay because
     another node or source has the very same text. ``erased_at`` is in seconds since 1970. Where ``wal_pending`` is
-    True a reader still needs pages from before in the write-ahead log: the next commit or open
-    after it has finished removes them. ``out_of_reach`` says what no erasure reaches.
+    True a reader still needs pages from before in the write-ahead log: the next commit, or open for
+    writing, after it has finished removes them, and ``admin.status().erasure_pending`` says whether
+    it has. ``out_of_reach`` says what no erasure reaches, and ``upgrade_exports`` names those
+    exports that an upgrade left beside the file.
     """
 
     what: Literal["node", "source"]
@@ -120,6 +122,7 @@ class ErasureReceipt:
         "exports, backups and copies made before, results that programs hold, and what the file "
         "system or the disk keeps of overwritten blocks"
     )
+    upgrade_exports: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,6 +183,16 @@ def test_a_damaged_page_is_found_by_the_check_and_never_a_raw_error(path, table)
         pass  # open itself met it
 
 
+@pytest.mark.parametrize("read_only", [False, True])
+def test_what_does_not_open_is_not_sent_to_a_check_that_needs_it_open(path, read_only):
+    opened(path).close()
+    with open(path, "r+b") as file:
+        file.seek(100)
+        file.write(b"\xff" * 3000)
+    with pytest.raises(CorruptDatabaseError, match="restore a backup; if the file opens"):
+        opened(path, read_only=read_only)
+
+
 def test_a_text_that_is_no_utf_8_and_properties_that_are_no_json_are_damage(path):
     with opened(path) as db:
         db.write([Node("doc", "a", "a text", {"n": 1}), Node("doc", "b", "b text", {"n": 2})])

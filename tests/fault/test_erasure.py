@@ -125,7 +125,8 @@ def test_a_free_page_that_still_has_the_text_is_overwritten_too(filled, path, op
     db.close()
     # A page that somebody freed without overwriting it: SQLite has been seen to leave one.
     with contextlib.closing(apsw.Connection(path)) as file:
-        file.execute("PRAGMA secure_delete = OFF; CREATE TABLE junk (text)")
+        file.execute("PRAGMA secure_delete = OFF")
+        file.execute("CREATE TABLE junk (text)")
         rows = [(needle,) for needle in everything(traces)] * 500
         file.executemany("INSERT INTO junk VALUES (?)", rows)
         file.execute("DROP TABLE junk")
@@ -374,6 +375,7 @@ def test_a_reader_of_this_process_delays_the_end_to_the_next_commit(filled, path
         assert connection.execute("SELECT count(*) FROM nodes WHERE source_ref = ?", (SOURCE,)).get
         receipt = db.admin.erase_source(SOURCE)
         assert receipt.wal_pending
+        assert db.admin.status().erasure_pending
         assert db.get("victim-first") is None  # erased for everyone who begins to read now
         db.write(Node("Doc", "while-it-reads", "an innocent text"))
         assert owes_clearing(db)
@@ -382,6 +384,7 @@ def test_a_reader_of_this_process_delays_the_end_to_the_next_commit(filled, path
     db.write(Node("Doc", "next", "an innocent text"))
 
     assert not owes_clearing(db)
+    assert not db.admin.status().erasure_pending
     assert left_in_files(path, everything(traces)) == []
 
 
@@ -454,10 +457,9 @@ def test_a_kill_at_any_write_leaves_all_or_nothing_and_the_next_open_finishes(
     assert versions == {0, 7}
 
 
-def test_copies_that_sqlite_leaves_in_the_gaps_of_pages_go_as_well(open_db, path):
-    """Rows that grow and shrink are moved from page to page, and secure_delete misses the copies."""
+def churn(db):
+    """Rows that grow and shrink are moved from page to page; returns half of the ids, and traces."""
     rng = random.Random(7)
-    db = open_db(embedder=False)
     secrets = {}
     for _ in range(12):
         batch = {}
@@ -471,7 +473,13 @@ def test_copies_that_sqlite_leaves_in_the_gaps_of_pages_go_as_well(open_db, path
             secrets.setdefault(node_id, []).append(secret)
         db.write(batch.values())
     erased = rng.sample(sorted(secrets), len(secrets) // 2)
-    traces = [*erased, *(secret for node_id in erased for secret in secrets[node_id])]
+    return erased, [*erased, *(secret for node_id in erased for secret in secrets[node_id])]
+
+
+def test_copies_that_sqlite_leaves_in_the_gaps_of_pages_go_as_well(open_db, path):
+    """secure_delete misses the copies of rows that were moved."""
+    db = open_db(embedder=False)
+    erased, traces = churn(db)
 
     db.admin.erase(erased)
 
@@ -482,7 +490,7 @@ def test_copies_that_sqlite_leaves_in_the_gaps_of_pages_go_as_well(open_db, path
     db.write(
         [
             Node("Doc", node.node_id, f"{node.text[:-1]}!", node.properties)
-            for node in db.get_many(sorted(secrets.keys() - set(erased))).values()
+            for node in db.nodes("Doc")
         ]
     )
     assert left_in_files(path, traces) == []
@@ -520,6 +528,21 @@ def test_an_export_made_after_an_erasure_has_nothing_of_it(filled, tmp_path):
     db.admin.erase_source(SOURCE)
     report = db.admin.safe_export(tmp_path / "export.db")
     assert left_in_files(report.path, everything(traces)) == []
+
+
+def test_nor_has_an_export_that_is_made_while_a_reader_delays_the_end(open_db, tmp_path):
+    db = open_db(embedder=False)
+    erased, traces = churn(db)
+    with inside.snapshot(db) as reader:
+        reader.execute("SELECT count(*) FROM nodes").fetchall()
+        assert db.admin.erase(erased).wal_pending
+        report = db.admin.safe_export(tmp_path / "export.db")
+
+    assert left_in_files(report.path, traces) == []
+    assert fathomdb.verify_export(report.path) == report
+    with fathomdb.open(report.path, read_only=True, embedder=False) as export:
+        assert not owes_clearing(export)
+        assert export.admin.check_integrity().ok
 
 
 def test_a_text_rebuild_under_way_loses_the_words_too(filled, path):

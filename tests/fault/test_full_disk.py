@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -152,3 +153,35 @@ def test_a_file_on_a_full_disk_opens_to_be_read_and_loses_nothing(small_disk):
     with opened(path) as db:
         still_reads(db, stored)
         goes_on(db, stored)
+
+
+def test_a_closed_file_on_a_disk_without_a_free_page_opens_to_be_read(small_disk):
+    path, ballast = (os.path.join(small_disk, name) for name in ("x.db", "ballast"))
+    with opened(path) as db:
+        db.write(Node("Doc", f"n{n}", TEXT) for n in range(5))
+        db.admin.drain_vector_projection()
+    fill(ballast)
+    with opened(path, read_only=True) as db:
+        for _ in range(2):
+            still_reads(db, [f"n{n}" for n in range(5)])
+        with pytest.raises(DiskFullError, match="free some space"):
+            opened(path)
+        os.unlink(ballast)
+        with opened(path) as owner:
+            owner.write(Node("Doc", "n5", TEXT))
+            still_reads(db, [f"n{n}" for n in range(6)])
+
+
+def test_a_log_on_a_disk_without_a_free_page_needs_room_to_be_read(small_disk):
+    path, ballast = (os.path.join(small_disk, name) for name in ("x.db", "ballast"))
+    with opened(path) as db:
+        db.write(Node("Doc", "n0", TEXT))
+        for suffix in ("", "-wal"):  # as a process that was killed leaves them
+            shutil.copy(path + suffix, os.path.join(small_disk, f"killed.db{suffix}"))
+    fill(ballast)
+    for read_only in (True, False):
+        with pytest.raises(DiskFullError, match="free some space"):
+            opened(os.path.join(small_disk, "killed.db"), read_only=read_only)
+    os.unlink(ballast)
+    with opened(os.path.join(small_disk, "killed.db"), read_only=True) as db:
+        assert db.count() == 1

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from fathomdb.actors.actor import logger
+from fathomdb.admin import upgrade
 from fathomdb.config import LONGEST_SECONDS
 from fathomdb.errors import EngineClosedError, InvalidInputError
 from fathomdb.pipeline.prepare import check_name
@@ -71,4 +72,5 @@ def _erase(runtime: Runtime, what: Erasable, handles: list[str]) -> ErasureRecei
         wal_pending=wal_pending,
         cached=erased.cached,
         shared=shared,
+        upgrade_exports=upgrade.exports_of(runtime.path),
     )

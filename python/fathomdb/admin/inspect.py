@@ -17,6 +17,7 @@ from fathomdb.pipeline.prepare import check_name
 from fathomdb.search import searcher
 from fathomdb.store import (
     chunks,
+    erasure,
     indexes,
     inspection,
     nodes,
@@ -188,11 +189,13 @@ def _not_live(runtime: Runtime, db: Connection, node_id: str) -> NodeReport:
     versions, _ = nodes.superseded(db, node_id)
     active = profiles.active(db)
     schema = None if last is None else indexes.get(db, last.kind)
-    said = (
-        verdict.of_unknown(node_id, runtime.path, chunks.owners(db, [node_id]).get(node_id))
-        if last is None
-        else verdict.of_retired(node_id, last.superseded_cursor)
-    )
+    if last is not None:
+        said = verdict.of_retired(node_id, last.superseded_cursor)
+    elif (erased := erasure.erased_in(db, "node", node_id)) is not None:
+        said = verdict.of_erased(node_id, erased)
+    else:
+        owner = chunks.owners(db, [node_id]).get(node_id)
+        said = verdict.of_unknown(node_id, runtime.path, owner)
     return NodeReport(
         node_id=node_id,
         live=False,

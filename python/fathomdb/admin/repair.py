@@ -271,7 +271,7 @@ class _Repairs:
             case "schema_object":
                 return "object", lambda: self._write(lambda tx: repair.schema_object(tx, table))
             case "status_value":
-                return "counters", lambda: self._write(repair.counters)
+                return "statuses", lambda: self._write(repair.statuses)
             case "node_cursor" | "tombstone_cursor":
                 return "cursor", lambda: self._write(repair.cursor)
             case "work_fence":

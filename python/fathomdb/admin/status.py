@@ -17,6 +17,7 @@ from fathomdb.store import (
     nodes,
     profiles,
     queue,
+    residue,
     status,
 )
 
@@ -44,7 +45,8 @@ class Status:
     applied, discarded, failed, reverted, reused, truncated, embed_calls, embed_seconds, outages,
     outage_seconds. ``owner_pid`` is None where no process has the file open for writing.
     ``opened_with`` names the model that this engine was opened with and the active one, where they
-    are not the same.
+    are not the same. ``erasure_pending`` is True while a reader keeps pages from before an erasure
+    in the write-ahead log: the next commit, or open for writing, after it has finished removes them.
     """
 
     path: str
@@ -59,6 +61,7 @@ class Status:
     outage: str | None
     owner_pid: int | None
     heartbeat_age_seconds: float | None
+    erasure_pending: bool
 
     @property
     def pending(self) -> int:
@@ -108,6 +111,7 @@ def read(runtime: Runtime) -> Status:
                 )
             )
         cursor, tokenizer = status.cursor(db), fts.tokenizer(db)
+        erasure_pending = residue.is_pending(db)
     ages = [
         item.vector_index.oldest_pending_age_seconds
         for item in found
@@ -145,4 +149,5 @@ def read(runtime: Runtime) -> Status:
         heartbeat_age_seconds=max(0.0, (runtime.now_ms() - heartbeat) / 1000)
         if isinstance(heartbeat, int)
         else None,
+        erasure_pending=erasure_pending,
     )

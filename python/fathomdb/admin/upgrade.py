@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import re
 from typing import TYPE_CHECKING
 
 from fathomdb.actors.actor import logger
@@ -42,6 +43,13 @@ def exporter(config: EngineConfig) -> Callable[[str, int], None]:
         )
 
     return before_migration
+
+
+def exports_of(path: str) -> tuple[str, ...]:
+    """The exports that upgrades of a file have left beside it."""
+    named = re.compile(re.escape(path) + r"\.v\d+-backup(-\d+)?")
+    beside = glob.glob(f"{glob.escape(path)}.v*-backup*")
+    return tuple(sorted(name for name in beside if named.fullmatch(name)))
 
 
 def _export(path: str, version: int, config: EngineConfig) -> str:

@@ -43,8 +43,16 @@ def of_unknown(node_id: str, path: str, owner_of_chunk: str | None) -> str:
             f"{owner_of_chunk!r}."
         )
     return (
-        f"{node_id!r} was never written to {path}, or it was erased; ids are compared letter by "
-        "letter, so check the spelling, and that the program writes to this file."
+        f"{node_id!r} was never written to {path}, or it was erased with its source; ids are "
+        "compared letter by letter, so check the spelling, and that the program writes to this file."
+    )
+
+
+def of_erased(node_id: str, cursor: int) -> str:
+    """A node of which only the tombstone is left."""
+    return (
+        f"{node_id!r} was erased in commit {cursor}, and nothing of it is kept; written again it is "
+        "a new node."
     )
 
 

@@ -13,6 +13,7 @@ from fathomdb.cli.messages import say
 from fathomdb.errors import (
     CorruptDatabaseError,
     DatabaseLockedError,
+    DiskFullError,
     InvalidInputError,
     ReadOnlyError,
 )
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from fathomdb.admin.export import ExportReport
     from fathomdb.admin.integrity import IntegrityReport
     from fathomdb.admin.repair import RepairReport
     from fathomdb.engine import Engine
@@ -43,7 +45,8 @@ def command(*, path: str, repair: bool, as_json: bool) -> int:
 
     Where TARGET.manifest.json of an export lies beside the file, its checksum is compared too, and
     the file is only read. Ends with 1 where something is wrong; with --repair, where something is
-    still wrong at the end.
+    still wrong at the end. Neither brings a file of an older version forward: drain does, or any
+    other command that writes.
     """
     database.must_exist(path)
     has_manifest = os.path.exists(os.path.realpath(path) + MANIFEST_SUFFIX)
@@ -55,10 +58,10 @@ def command(*, path: str, repair: bool, as_json: bool) -> int:
     if repair:
         return _repair(path, as_json=as_json)
     # First of all: opening the file for writing would change it.
-    not_as_exported = _verify(path) if has_manifest else None
+    exported, not_as_exported = _verify(path) if has_manifest else (None, None)
     report = _check(path, only_read=has_manifest)
-    if has_manifest and not_as_exported is None:
-        not_as_exported = _other_counts(path, report)
+    if exported is not None:
+        not_as_exported = _other_counts(exported, report)
     if as_json:
         _print_json(report, not_as_exported, has_manifest=has_manifest)
     else:
@@ -70,6 +73,7 @@ def _repair(path: str, *, as_json: bool) -> int:
     from fathomdb.cli import bars, terminal
     from fathomdb.records import to_plain
 
+    database.read(path).close()  # an empty file or an older one is refused, as by a check
     with database.own(path) as db:
         with bars.one("Repairing", "rows") as progress:
             report = db.admin.repair(progress)
@@ -124,18 +128,17 @@ def _print_rows(
         console.print(f"{SHOWN_FINDINGS} of {total:,}; --json lists the first 100 of each problem")
 
 
-def _verify(path: str) -> str | None:
-    """What is wrong with an export, or None."""
+def _verify(path: str) -> tuple[ExportReport, None] | tuple[None, str]:
+    """An export that is what was exported, or what is wrong with it."""
     try:
-        verify_export(path)
+        return verify_export(path), None
     except (CorruptDatabaseError, InvalidInputError) as error:
-        return str(error)
-    return None
+        return None, str(error)
 
 
-def _other_counts(path: str, report: IntegrityReport) -> str | None:
+def _other_counts(exported: ExportReport, report: IntegrityReport) -> str | None:
     """Where the manifest of a file that was not changed says another number of rows."""
-    said = verify_export(path).counts
+    said = exported.counts
     wrong = [
         f"{said.get(name)} {name.replace('_', ' ')}, and there are {number}"
         for name, number in report.counts.items()
@@ -152,13 +155,25 @@ def _check(path: str, *, only_read: bool) -> IntegrityReport:
 
 
 def _opened(path: str, *, only_read: bool) -> Engine:
-    """To write where that can be, since some checks need it; the report says which were left out."""
+    """To write where that can be, since some checks need it; the report says which were left out.
+
+    To read first: of an empty file no database is made, and an older one is not brought forward.
+    """
+    reader = database.read(path)
     if only_read:
-        return database.read(path)
+        return reader
     try:
-        return database.own(path)
+        owner = database.own(path)
     except (DatabaseLockedError, ReadOnlyError):
-        return database.read(path)
+        return reader
+    except (CorruptDatabaseError, DiskFullError) as error:
+        say(f"Only read: {formats.printable(str(error))}")
+        return reader
+    except BaseException:
+        reader.close()
+        raise
+    reader.close()
+    return owner
 
 
 def _print_json(

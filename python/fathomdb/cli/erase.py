@@ -62,8 +62,13 @@ def command(
     console.print(grid)
     if receipt.wal_pending:
         say(
-            "Another process was reading: what it still needed goes with the next commit or open "
-            "after it has finished."
+            "A reader needs pages from before: they go with the next commit, or open for writing, "
+            "after it has finished. fathomdb status says whether that is still to come."
+        )
+    for export in receipt.upgrade_exports:
+        say(
+            f"{formats.printable(export)} was made before an upgrade, and what was erased may be in "
+            "it: remove it, or erase it there too."
         )
     return exits.DONE
 

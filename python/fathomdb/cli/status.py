@@ -157,6 +157,12 @@ def _problems(status: Status) -> list[tuple[str, str]]:
     lines = []
     if status.outage:
         lines.append((f"The embedder is away: {formats.printable(status.outage)}", "bold red"))
+    if status.erasure_pending:
+        said = (
+            "An erasure is not complete: a reader needs pages from before it; they go with the "
+            "next commit, or open for writing, after that one has finished"
+        )
+        lines.append((said, "yellow"))
     if status.pending and status.queue_age_seconds is not None:
         age = formats.duration(status.queue_age_seconds)
         waiting = formats.counted(status.pending, "chunk waits", "chunks wait")

@@ -55,6 +55,27 @@ RULES: tuple[Rule, ...] = (
         "(SELECT cursor FROM engine_state)",
     ),
     Rule(
+        # SQLite checks for readers neither a version's properties nor a tombstone's counts.
+        "node_row",
+        "nodes",
+        "a version of node {node} is a row that cannot be: {detail}",
+        "SELECT node_key, NULL, logical_id, 'commits ' || written_cursor || ' to ' || "
+        "coalesce(superseded_cursor, 'now') || ', id ' || quote(logical_id) || ', properties ' || "
+        "coalesce(substr(properties, 1, 40), 'none') FROM nodes WHERE written_cursor < 1 "
+        "OR superseded_cursor < 1 OR instr(logical_id, char(0)) OR instr(source_ref, char(0)) "
+        "OR CASE json_valid(properties) WHEN 1 THEN json_type(properties) <> 'object' "
+        "WHEN 0 THEN 1 END",
+    ),
+    Rule(
+        "tombstone_row",
+        "tombstones",
+        "the tombstone {key} is a row that cannot be: {detail}",
+        "SELECT tombstone_id, NULL, NULL, nodes || ' nodes, ' || versions || ' versions, ' || "
+        "chunks || ' chunks, ' || vectors || ' vectors, ' || work || ' work, commit ' || cursor "
+        "FROM tombstones WHERE min(nodes, chunks, vectors, work) < 0 OR versions < nodes "
+        "OR cursor < 1 OR erased_at_ms < 0",
+    ),
+    Rule(
         "tombstone_cursor",
         "tombstones",
         "something was erased by commit {detail}, and the file has not come to that one",
@@ -196,9 +217,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "status_value",
         "engine_status",
-        "the counter {detail}, which is no number",
+        "what the owner said of itself cannot be: {detail}",
         "SELECT NULL, NULL, NULL, name || ' is ' || quote(value) FROM engine_status "
-        f"WHERE name IN ({', '.join(repr(name) for name in status.COUNTERS)}) "
-        "AND typeof(value) NOT IN ('integer', 'real')",
+        f"WHERE {status.MISFITS}",
     ),
 )

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fathomdb.identity import EmbedderIdentity
 from fathomdb.store import fts, indexes, profiles, schema, vectors
 from fathomdb.store.findings import Finding
+from fathomdb.store.transaction import BEYOND_ANY_COUNT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,8 +25,16 @@ if TYPE_CHECKING:
 
 def engine_state(db: apsw.Connection) -> Iterator[Finding]:
     """The one row that every commit counts in."""
-    if db.execute("SELECT count(*) FROM engine_state").get != 1:
+    rows: list[Any] = db.execute("SELECT cursor, fence FROM engine_state").fetchall()
+    if len(rows) != 1:
         yield Finding("engine_state", "engine_state", "engine_state does not have its one row")
+    for cursor, fence in rows:
+        if not 0 <= min(cursor, fence) <= max(cursor, fence) < BEYOND_ANY_COUNT:
+            yield Finding(
+                "engine_state",
+                "engine_state",
+                f"the file counts {cursor} commits and {fence} fences, which cannot be",
+            )
 
 
 def objects(db: apsw.Connection) -> Iterator[Finding]:

@@ -23,6 +23,15 @@ BUSY_MS = 5000
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 """A quota or a limit on a file's size, too: SQLite calls only the first a full disk."""
+_OF_DAMAGE = (
+    "restore a backup; if the file opens, with read_only=True at least, admin.check_integrity() says "
+    "what is damaged"
+)
+
+
+def found_no_room_beside(error: apsw.Error) -> bool:
+    """Whether SQLite could not make its shared memory beside the file, for want of room."""
+    return getattr(error, "extendedresult", None) == apsw.SQLITE_IOERR_SHMSIZE
 
 
 def open_writer(path: str, *, durability: Durability, cache_mib: int) -> apsw.Connection:
@@ -145,14 +154,17 @@ def translate(error: Exception, path: str, db: apsw.Connection | None = None) ->
     """
     if isinstance(error, UnicodeDecodeError):
         return errors.CorruptDatabaseError(
-            f"{path} is damaged (a text in it is not UTF-8: {error}); restore a backup, or look at "
-            "admin.check_integrity()"
+            f"{path} is damaged (a text in it is not UTF-8: {error}); {_OF_DAMAGE}"
         )
     if not isinstance(error, apsw.Error):
         return error
     said = str(error) or type(error).__name__
     # sqlite-vec passes a full disk on as an SQL error, in SQLite's words.
-    has_no_room = isinstance(error, apsw.FullError) or "database or disk is full" in said
+    has_no_room = (
+        isinstance(error, apsw.FullError)
+        or "database or disk is full" in said
+        or found_no_room_beside(error)
+    )
     if isinstance(error, apsw.IOError) and db is not None and db.system_errno in NO_ROOM:
         has_no_room, said = True, f"{said}: {os.strerror(db.system_errno)}"
     if has_no_room:
@@ -165,9 +177,7 @@ def translate(error: Exception, path: str, db: apsw.Connection | None = None) ->
             f"{path} is not an SQLite database ({said}); it was not changed"
         )
     if isinstance(error, apsw.CorruptError):
-        return errors.CorruptDatabaseError(
-            f"{path} is damaged ({said}); restore a backup, or look at admin.check_integrity()"
-        )
+        return errors.CorruptDatabaseError(f"{path} is damaged ({said}); {_OF_DAMAGE}")
     if isinstance(error, apsw.ReadOnlyError):
         return errors.ReadOnlyError(f"{path} cannot be written ({said})")
     if isinstance(error, (apsw.BusyError, apsw.LockedError)):

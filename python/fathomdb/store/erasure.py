@@ -103,6 +103,14 @@ def erase(tx: Transaction, what: Erasable, handle: str, now_ms: int) -> Erased:
     return erased
 
 
+def erased_in(db: apsw.Connection, what: Erasable, handle: str) -> int | None:
+    """The commit that erased what a handle named last, or None where no tombstone is of it."""
+    found: int | None = db.execute(
+        "SELECT max(cursor) FROM tombstones WHERE what = ? AND sha256 = ?", (what, digest(handle))
+    ).get
+    return found
+
+
 def _chunk_keys(db: apsw.Connection, node_keys: Iterable[int]) -> list[int]:
     rows = db.execute(
         "SELECT chunk_key FROM chunks WHERE node_key IN (SELECT value FROM carray(?)) "

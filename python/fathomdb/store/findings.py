@@ -26,10 +26,13 @@ ADVICE: Mapping[str, str] = MappingProxyType(
         "known: read it with SQL and write it again as a node, or restore an export",
         "schema_object": "a table that is not ours is never dropped: move it to a file of its own; "
         f"of a table of ours that is gone {_RESTORE}",
-        "engine_state": f"the row that every commit counts in is gone: {_RESTORE}",
+        "engine_state": f"the row that every commit counts in is gone or is no count: {_RESTORE}",
         "status_value": _AGAIN,
         # canonical records
         "node_cursor": "the number is beyond any commit: restore an export, or write the node again",
+        "node_row": "records are never changed: write the node again from its source, or erase it; "
+        "where its id cannot be named, restore an export",
+        "tombstone_row": "what it says of an erasure is not known any more: restore an export",
         "tombstone_cursor": "the number is beyond any commit: restore an export",
         "node_version": "a superseded version ended before it began; it is history alone, so erase "
         "the node, or restore an export",

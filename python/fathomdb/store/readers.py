@@ -6,8 +6,11 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING
 
+import apsw
+
 from fathomdb.errors import EngineClosedError
 from fathomdb.store.connection import (
+    found_no_room_beside,
     has_room_beside,
     open_reader,
     stands_alone,
@@ -17,17 +20,15 @@ from fathomdb.store.connection import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import apsw
-
     from fathomdb.store.presence import Presence
 
 
 class ReaderPool:
     """At most ``size`` connections, opened as they are needed.
 
-    In a folder that cannot be written there is no room for SQLite's shared memory; while no WAL is
-    there, the file alone is the whole database and is read as immutable. Such a connection serves
-    one snapshot, since an owner may come and change the file.
+    In a folder that cannot be written, and on a full disk, there is no room for SQLite's shared
+    memory; while no WAL is there, the file alone is the whole database and is read as immutable.
+    Such a connection serves one snapshot, since an owner may come and change the file.
     """
 
     def __init__(self, path: str, presence: Presence, *, size: int, cache_mib: int) -> None:
@@ -78,11 +79,7 @@ class ReaderPool:
                 return self._free.pop()
         try:
             with translating(self._path):
-                db = open_reader(
-                    self._path,
-                    cache_mib=self._cache_mib,
-                    immutable=not self._has_room and stands_alone(self._path),
-                )
+                db = self._open()
             with contextlib.ExitStack() as undo:
                 undo.callback(db.close)
                 self._presence.check_file()  # or two snapshots could be of two databases
@@ -93,6 +90,16 @@ class ReaderPool:
                 self._room.notify()
             raise
         return db
+
+    def _open(self) -> apsw.Connection:
+        immutable = not self._has_room and stands_alone(self._path)
+        try:
+            return open_reader(self._path, cache_mib=self._cache_mib, immutable=immutable)
+        except apsw.IOError as error:
+            if not found_no_room_beside(error) or not stands_alone(self._path):
+                raise
+            self._has_room = False
+            return open_reader(self._path, cache_mib=self._cache_mib, immutable=True)
 
     def _give_back(self, db: apsw.Connection) -> None:
         with self._room:

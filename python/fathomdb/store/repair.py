@@ -26,6 +26,7 @@ from fathomdb.store import (
     work,
 )
 from fathomdb.store.connection import quote
+from fathomdb.store.transaction import BEYOND_ANY_COUNT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 RIGHT_ALREADY = "it was right when it came to it: another repair, or a write, had put it right"
 ORPHANS = 1024
 """Rows that one transaction deletes at most."""
-_BEYOND_ANY_COUNT = 1 << 53
-"""What no file counts to: a number above it is no count, and there must be some left after it."""
 
 # --- the file -------------------------------------------------------------------------------------
 
@@ -123,16 +122,13 @@ def missing_kinds(tx: Transaction, chunk_chars: int, splitter: str) -> str | Non
     )
 
 
-def counters(tx: Transaction) -> str | None:
-    """Has counters that are no numbers begin at 0."""
-    stored = status.read(tx.db)
+def statuses(tx: Transaction) -> str | None:
+    """Has counters that are no numbers begin at 0, and forgets what else cannot be."""
     wrong = [
-        name
-        for name in status.COUNTERS
-        if not isinstance(stored.get(name, 0), (int, float, type(None)))
+        row[0] for row in tx.db.execute(f"SELECT name FROM engine_status WHERE {status.MISFITS}")
     ]
-    status.write(tx.db, dict.fromkeys(wrong, 0))
-    return f"the counters {', '.join(wrong)} begin at 0" if wrong else None
+    status.write(tx.db, {name: 0 if name in status.COUNTERS else None for name in wrong})
+    return f"{', '.join(wrong)} began anew" if wrong else None
 
 
 def cursor(tx: Transaction) -> str | None:
@@ -141,7 +137,7 @@ def cursor(tx: Transaction) -> str | None:
         "SELECT max(number) FROM (SELECT written_cursor AS number FROM nodes UNION ALL "
         "SELECT superseded_cursor FROM nodes UNION ALL SELECT cursor FROM tombstones) "
         "WHERE number < ?",
-        (_BEYOND_ANY_COUNT,),
+        (BEYOND_ANY_COUNT,),
     ).get
     if said is None or said <= tx.latest_cursor():
         return None
@@ -152,7 +148,7 @@ def cursor(tx: Transaction) -> str | None:
 def fence(tx: Transaction) -> str | None:
     """Brings the last fence that was given up to what the queue says."""
     said = tx.db.execute(
-        "SELECT max(fence) FROM vector_projection_work WHERE fence < ?", (_BEYOND_ANY_COUNT,)
+        "SELECT max(fence) FROM vector_projection_work WHERE fence < ?", (BEYOND_ANY_COUNT,)
     ).get
     if said is None or said <= tx.latest_fence():
         return None

@@ -25,6 +25,13 @@ COUNTERS = (
     "outage_seconds",
 )
 """Names whose values are numbers since the file was made."""
+_NAMED = ", ".join(repr(name) for name in COUNTERS)
+MISFITS = (
+    f"CASE WHEN name IN ({_NAMED}) THEN typeof(value) NOT IN ('integer', 'real') "
+    "WHEN name IN ('pid', 'started_ms', 'heartbeat_ms') THEN typeof(value) NOT IN ('integer', 'null') "
+    "WHEN name = 'outage' THEN typeof(value) NOT IN ('text', 'null') END"
+)
+"""Of which rows the value is not what its name says: a condition."""
 
 
 def write(db: apsw.Connection, values: Mapping[str, Value]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fathomdb.errors import CorruptDatabaseError
 from fathomdb.store import fts, residue
 from fathomdb.store.connection import only_row
 from fathomdb.store.reuse import Cache, Contents
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import apsw
+
+BEYOND_ANY_COUNT = 1 << 53
+"""What no file counts to: a number above it is no count, and there must be some left after it."""
 
 
 class Transaction:
@@ -33,10 +37,10 @@ class Transaction:
         db.execute("BEGIN IMMEDIATE")
         try:
             row = only_row(db.execute("SELECT cursor, fence, wal_pending FROM engine_state"))
+            self._stored_cursor, self._stored_fence = _counted(row[0]), _counted(row[1])
         except BaseException:
             self.rollback()  # or the next BEGIN would find this one open
             raise
-        self._stored_cursor, self._stored_fence = int(row[0]), int(row[1])
         self._was_pending = bool(row[2])
         self.fts = fts.PendingRows(db)
         self._fence = self._stored_fence
@@ -121,3 +125,12 @@ class Transaction:
         """Undoes everything."""
         if self.db.in_transaction:
             self.db.execute("ROLLBACK")
+
+
+def _counted(number: int) -> int:
+    if 0 <= number < BEYOND_ANY_COUNT:
+        return number
+    raise CorruptDatabaseError(
+        f"the file counts its commits or fences to {number}, which cannot be; restore a backup, or "
+        "look at admin.check_integrity() with read_only=True"
+    )

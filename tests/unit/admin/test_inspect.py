@@ -37,6 +37,24 @@ def test_an_id_that_was_never_written_is_a_report_and_not_an_exception(db, path)
     assert report.verdict.startswith(f"'nobody' was never written to {path}")
 
 
+def test_a_node_that_was_erased_by_its_id_says_in_which_commit(db):
+    written(db)
+    erased = db.admin.erase("d1")
+    db.write(Node("Doc", "later", "text"))
+
+    report = db.admin.inspect("d1")
+
+    assert not report.live
+    assert report.verdict.startswith(f"'d1' was erased in commit {erased.cursor}")
+
+
+def test_a_node_that_went_with_its_source_is_one_that_nothing_is_known_of(db):
+    written(db, source_ref="d2")
+    db.admin.erase_source("d2")
+    for node_id in ("d1", "d2"):  # the tombstone of a source is not one of a node of that name
+        assert "was never written" in verdict(db, node_id)
+
+
 def test_a_chunk_id_is_told_from_a_node_id(db):
     written(db)
     assert verdict(db, "d1#0") == "'d1#0' is a chunk of the node 'd1', not a node; inspect 'd1'."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 
 import click
 import pytest
@@ -64,3 +66,15 @@ def test_what_was_never_there_is_said_to_be_nothing(run, notes):
     assert done.code == 0
     assert "Nothing of node 'never' is in" in done.out
     assert ids(notes) == {"rain", "bare", "euro"}
+
+
+def test_an_export_from_before_an_upgrade_is_named(run, notes, tmp_path):
+    backup = f"{notes}.v1-backup"
+    for name in (backup, f"{backup}.manifest.json", f"{notes}.v1-backup.0a1b2c3d.partial"):
+        shutil.copy(notes, name)
+
+    done = run("erase", "--db", notes, "--node", "rain", "--yes", "--json")
+    shown = run("erase", "--db", notes, "--node", "euro", "--yes")
+
+    assert done.json["upgrade_exports"] == [backup]
+    assert f"{os.path.basename(backup)} was made before an upgrade" in shown.err.replace("\n", "")

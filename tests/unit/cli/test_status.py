@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import fathomdb
+import inside
 from fathomdb.testing import DeterministicEmbedder
 
 
@@ -98,3 +99,20 @@ def test_kinds_without_an_index_and_with_a_disabled_one_say_so(run, open_db, pat
 
     assert ["Note", "1", "1", "disabled"] in rows
     assert ["Task", "1", "1", "none"] in rows
+
+
+def test_an_erasure_that_a_reader_delays_is_shown_until_it_is_done(run, spawn, open_db, path):
+    db = open_db()
+    db.write(fathomdb.Node("Note", "a", "text"))
+    with (
+        fathomdb.open(path, read_only=True, embedder=False) as reader,
+        inside.snapshot(reader) as c,
+    ):
+        assert c.execute("SELECT count(*) FROM nodes").get == 1
+        db.admin.erase("a")
+        shown = spawn("status", "--db", path)
+        assert "An erasure is not complete" in shown.out
+        assert spawn("status", "--db", path, "--json").json["erasure_pending"] is True
+    db.write(fathomdb.Node("Note", "b", "text"))
+    db.close()
+    assert "An erasure" not in run("status", "--db", path).out

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+from pathlib import Path
 
 import apsw
 import pytest
 
 import fathomdb
+from fathomdb.store import backup
+
+OLD = Path(__file__).resolve().parents[2] / "data" / "upgrade"
 
 
 def ingest(run, jsonl, path, *texts, embedder="picky", options=()):
@@ -182,6 +187,53 @@ def test_an_export_says_what_it_holds_for_a_person_and_as_json(run, notes, tmp_p
     rows = {line.split()[0]: line.split()[1:] for line in shown.splitlines()[1:]}
     assert (rows["nodes"], rows["chunks"], rows["vectors"]) == (["3"], ["2"], ["2"])
     assert rows["manifest"] == [f"{tmp_path / 'one.db'}.manifest.json"]
+
+
+def test_an_export_is_read_for_its_checksum_once(run, notes, tmp_path, monkeypatch):
+    target, read = str(tmp_path / "copy.db"), []
+    run("export", target, "--db", notes)
+    sha256 = backup.sha256
+    monkeypatch.setattr(backup, "sha256", lambda path: read.append(path) or sha256(path))
+
+    assert run("check", "--db", target).code == 0
+    assert read == [target]
+
+
+@pytest.mark.parametrize("options", [(), ("--repair",)])
+def test_a_check_makes_no_database_of_an_empty_file(run, tmp_path, options):
+    empty = tmp_path / "empty.db"
+    empty.touch()
+
+    done = run("check", "--db", str(empty), *options)
+
+    assert (done.code, empty.stat().st_size) == (1, 0)
+    assert "is empty" in done.err
+    assert [*tmp_path.iterdir()] == [empty]
+
+
+@pytest.mark.parametrize("options", [(), ("--repair",)])
+def test_a_check_brings_no_older_file_forward_and_says_what_does(run, tmp_path, options):
+    path = tmp_path / "old.db"
+    path.write_bytes(gzip.decompress((OLD / "v1.db.gz").read_bytes()))
+    before = path.read_bytes()
+
+    done = run("check", "--db", str(path), *options)
+
+    assert (done.code, path.read_bytes()) == (1, before)
+    assert [*tmp_path.iterdir()] == [path]
+    assert "open it for writing once" in done.err
+
+
+def test_what_opens_only_to_be_read_is_checked_all_the_same(run, notes):
+    damage = apsw.Connection(notes)
+    damage.execute("DELETE FROM engine_state")
+    damage.close()
+
+    done = run("check", "--db", notes)
+
+    assert done.code == 1
+    assert "engine_state does not have its one row" in done.out.replace("\n", " ")
+    assert "a row that every file has is there 0 times" in done.err
 
 
 @pytest.mark.parametrize("changed", ["bytes", "manifest", "counts"])
