@@ -28,7 +28,7 @@ def assert_upgraded(db, version):
         assert connection.pragma("user_version") == SCHEMA_VERSION
         now = rows(connection)
     for table, before in was["rows"].items():
-        columns = before[0].keys()
+        columns = before[0].keys() if before else ()
         assert [{name: row[name] for name in columns} for row in now[table]] == before, table
     assert plain(answers(db)) == was["answers"]
     assert db.admin.check_integrity().ok

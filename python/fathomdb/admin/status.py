@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fathomdb.admin import switch
 from fathomdb.admin.indexes import VecIndexStatus, status_of
 from fathomdb.store import (
     chunks,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fathomdb.actors.runtime import Runtime
+    from fathomdb.admin.switch import SwitchStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,8 @@ class Status:
     applied, discarded, failed, reverted, reused, truncated, embed_calls, embed_seconds, outages,
     outage_seconds. ``owner_pid`` is None where no process has the file open for writing.
     ``opened_with`` names the model that this engine was opened with and the active one, where they
-    are not the same.
+    are not the same. ``switch`` is the switch to another model that is under way, ``previous_profile``
+    the model that is kept for a rollback.
     """
 
     path: str
@@ -59,6 +62,8 @@ class Status:
     outage: str | None
     owner_pid: int | None
     heartbeat_age_seconds: float | None
+    switch: SwitchStatus | None = None
+    previous_profile: str | None = None
 
     @property
     def pending(self) -> int:
@@ -86,6 +91,7 @@ def read(runtime: Runtime) -> Status:
         said = status.read(db)
         active = profiles.active(db)
         backlogs = queue.backlogs(db)
+        running, kept = switch.status(runtime, db, backlogs), profiles.previous(db)
         schemas = {schema.kind: schema for schema in indexes.every(db)}
         found = []
         for kind in kinds.every(db):
@@ -98,6 +104,7 @@ def read(runtime: Runtime) -> Status:
                     schema,
                     None if profile is None else str(profile),
                     backlogs.get((kind, schema.profile_id or 0), queue.Backlog()),
+                    running,
                 )
             found.append(
                 KindStatus(
@@ -145,4 +152,6 @@ def read(runtime: Runtime) -> Status:
         heartbeat_age_seconds=max(0.0, (runtime.now_ms() - heartbeat) / 1000)
         if isinstance(heartbeat, int)
         else None,
+        switch=running,
+        previous_profile=None if kept is None else str(kept),
     )
