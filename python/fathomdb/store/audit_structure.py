@@ -102,11 +102,13 @@ def vector_tables(db: apsw.Connection, found: list[tuple[str, Profile]]) -> Iter
     there = vectors.tables(db)
     known = profiles.every(db)
     for kind, profile_id in indexes.wanted(db):
-        profile = known[profile_id]
+        profile = known.get(profile_id)
+        if profile is None:
+            continue
         table = vectors.table_name(kind, profile_id)
         sql = there.pop(table, None)
-        if profile.dimension is None:
-            continue  # no table before the first batch
+        if profile.dimension is None or profile.state == "retired":
+            continue  # no table before the first batch, or a model that is a finding itself
         if sql is None:
             yield Finding(
                 "vector_table_missing", table, f"kind {kind} is indexed and has no {table}"

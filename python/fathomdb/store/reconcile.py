@@ -103,7 +103,7 @@ def _vectors(db: apsw.Connection, chunks: dict[int, _Chunk], done: Done) -> set[
     current: set[Place] = set()
     places = {(chunk.kind, key) for chunk in chunks.values() for key in chunk.wanted}
     for kind, profile_id in places:
-        if kind is None:
+        if kind is None or profile_id not in known:
             continue
         of_kind = [c for c in chunks.values() if c.kind == kind]
         said = ledger.get(profile_id, {})

@@ -179,9 +179,13 @@ CREATE UNIQUE INDEX profiles_one_active ON vector_embedding_profiles (state)
 CREATE UNIQUE INDEX profiles_one_second ON vector_embedding_profiles ((1))
     WHERE state IN ('building', 'previous');
 CREATE VIEW wanted_vectors (kind, profile_id, serves) AS
-    SELECT s.kind, p.profile_id, s.profile_id = p.profile_id
-    FROM vector_index_schemas AS s JOIN vector_embedding_profiles AS p ON p.state <> 'retired'
-    WHERE s.enabled = 1 AND s.profile_id IS NOT NULL;
+    SELECT kind, profile_id, 1 FROM vector_index_schemas
+    WHERE enabled = 1 AND profile_id IS NOT NULL
+    UNION ALL
+    SELECT s.kind, p.profile_id, 0
+    FROM vector_index_schemas AS s JOIN vector_embedding_profiles AS p
+    ON p.state <> 'retired' AND p.profile_id <> s.profile_id
+    WHERE s.enabled = 1;
 """
 
 MIGRATIONS: tuple[str, ...] = (_V1, _V2, _V3)
