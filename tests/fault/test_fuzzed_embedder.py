@@ -330,8 +330,9 @@ class Fuzzed:
 class AsTold:
     """Of all that the embedder returned for a text, what is nearest to what is stored for it."""
 
-    def __init__(self, told, stored):
-        self._told, self._stored = told, stored
+    def __init__(self, fuzzed, stored):
+        self._told, self._stored = fuzzed.told, stored
+        self.identity = fuzzed.identity
 
     def batch_embed(self, texts):
         (text,) = texts
@@ -343,7 +344,7 @@ class AsTold:
 
 def _check(db, fuzzed, texts):
     stored = {texts[chunk_id]: vector for chunk_id, vector in inside.vectors(db).items()}
-    inside.check(db, AsTold(fuzzed.told, stored))
+    inside.check(db, AsTold(fuzzed, stored))
 
 
 def _live(open_db, seed, concurrency, *, honest):

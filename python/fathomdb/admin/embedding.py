@@ -45,6 +45,8 @@ def configure(
     keep_previous: bool = True,
 ) -> ConfigureEmbeddingOutcome:
     """Makes an embedder's model the one whose vectors the file holds, or begins the switch to it."""
+    if not isinstance(keep_previous, bool):
+        raise InvalidInputError(f"keep_previous must be True or False, got {keep_previous!r}")
     given = Given.of(embedder)
     try:
         return _configure(
