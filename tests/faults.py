@@ -462,7 +462,7 @@ def a_model_that_is_not_active(file, _):
     file.execute("UPDATE vector_embedding_profiles SET state = 'retired'")
 
 
-@fault("index_profile", "vector_table_unknown", "vector_not_owed", "ledger_not_wanted")
+@fault("index_profile", "vector_not_owed")
 def an_index_under_another_model(file, _):
     file.execute("UPDATE vector_index_schemas SET profile_id = 2 WHERE kind = 'Note'")
 

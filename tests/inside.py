@@ -44,18 +44,20 @@ def in_writer(db: fathomdb.Engine, operation: Callable[[Transaction], object]) -
 
 
 def work(db: fathomdb.Engine) -> dict[str, WorkRow]:
-    """The whole queue, by chunk id."""
+    """What the indexes that answer are owed, by chunk id; not what one beside them is."""
     with snapshot(db) as connection:
         rows = connection.execute(
             "SELECT c.chunk_id, w.kind, w.state, w.priority, w.attempts, w.fence, "
             "w.canonical_hash, w.cause, w.last_error "
-            "FROM vector_projection_work AS w LEFT JOIN chunks AS c USING (chunk_key)"
+            "FROM vector_projection_work AS w LEFT JOIN chunks AS c USING (chunk_key) "
+            "WHERE NOT EXISTS (SELECT 1 FROM vector_index_schemas AS s WHERE s.kind = w.kind "
+            "AND s.enabled = 1 AND s.profile_id <> w.profile_id)"
         )
         return {row[0]: WorkRow(*row) for row in rows}
 
 
 def blobs(db: fathomdb.Engine) -> dict[str, tuple[bytes, bytes]]:
-    """(canonical hash, f32 blob) of every stored vector, by chunk id: no ids, no times.
+    """(canonical hash, f32 blob) of every vector of an index that answers, by chunk id: no ids, no times.
 
     Two files that hold the same are equal here, whatever happened to them on the way.
     """
@@ -81,9 +83,16 @@ def cached(db: fathomdb.Engine) -> dict[str, bytes]:
 
 
 def _stored(connection: Connection) -> list[tuple[str, bytes, bytes]]:
-    profile = connection.execute(
-        "SELECT profile_id FROM vector_embedding_profiles WHERE state = 'active'"
-    ).fetchone()
+    serving = dict(
+        connection.execute("SELECT kind, profile_id FROM wanted_vectors WHERE serves").fetchall()
+    )
+    beside = {
+        vector_tables.table_name(*row)
+        for row in connection.execute(
+            "SELECT k.kind, p.profile_id FROM kinds AS k, vector_embedding_profiles AS p "
+            "WHERE p.state <> 'retired'"
+        )
+    }
     tables = {
         row[0]
         for row in connection.execute(
@@ -92,7 +101,7 @@ def _stored(connection: Connection) -> list[tuple[str, bytes, bytes]]:
     }
     found = []
     for (kind,) in connection.execute("SELECT kind FROM kinds").fetchall():
-        name = vector_tables.table_name(kind, profile[0]) if profile else ""
+        name = vector_tables.table_name(kind, serving[kind]) if kind in serving else ""
         if name not in tables:
             continue
         tables.discard(name)
@@ -101,20 +110,20 @@ def _stored(connection: Connection) -> list[tuple[str, bytes, bytes]]:
                 "SELECT c.chunk_id, l.canonical_hash, n.kind FROM chunks AS c "
                 "JOIN nodes AS n USING (node_key) JOIN vector_ledger AS l USING (chunk_key) "
                 "WHERE chunk_key = ? AND l.profile_id = ?",
-                (key, profile[0]),
+                (key, serving[kind]),
             ).fetchone()
             assert row is not None, f"{name} has a vector of no live chunk: key {key}"
             chunk_id, canonical_hash, of_kind = row
             assert of_kind == kind, f"the vector of {chunk_id} is in the table of {kind}"
             found.append((chunk_id, canonical_hash, bytes(blob)))
-    assert not tables, f"vector tables of no kind under the active profile: {tables}"
+    assert tables <= beside, f"vector tables of no kind under a wanted profile: {tables - beside}"
     return found
 
 
-def check(db: fathomdb.Engine, embedder: Embedder) -> None:
-    """The invariants of the file, where all of its vectors are of this embedder."""
+def check(db: fathomdb.Engine, *embedders: Embedder) -> None:
+    """The invariants of the file, where all of its vectors are of these embedders."""
     with snapshot(db) as connection:
-        invariants.check(connection, [embedder])
+        invariants.check(connection, embedders)
 
 
 def adds_up(report: object) -> bool:

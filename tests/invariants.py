@@ -45,7 +45,9 @@ class _Chunk:
     kind: str
     live: bool
     profile_id: int | None
-    """That the chunk's kind is indexed under."""
+    """That the chunk's kind answers under."""
+    wanted: frozenset[int]
+    """All that the chunk's kind has an index under."""
 
 
 # --- a file against itself ------------------------------------------------------------------------
@@ -65,16 +67,20 @@ def check(connection: Connection, embedders: Iterable[Embedder]) -> None:
             "FROM vector_embedding_profiles"
         )
     }
-    active = [key for key, (*_, state) in profiles.items() if state == "active"]
+    state_of = {key: state for key, (*_, state) in profiles.items()}
+    active = [key for key, state in state_of.items() if state == "active"]
+    second = [key for key, state in state_of.items() if state in ("building", "previous")]
     assert len(active) <= 1, f"{len(active)} profiles are active"
+    assert len(second) <= len(active), f"{second} beside the active {active}"
+    _check_switch(connection, state_of)
     chunks = _chunks(connection)
     for key, chunk in chunks.items():
         assert chunk.live, f"chunk {chunk.chunk_id} is of a version that ended"
         assert chunk.canonical_hash == oracle.canonical_hash(chunk.chunk_id, chunk.text), (
             f"the hash of chunk {chunk.chunk_id} is not that of its text"
         )
-        assert chunk.profile_id is None or [chunk.profile_id] == active, (
-            f"{chunk.kind} is indexed under profile {chunk.profile_id}, active is {active}: {key}"
+        assert chunk.profile_id is None or state_of[chunk.profile_id] in ("active", "building"), (
+            f"{chunk.kind} answers under profile {chunk.profile_id}, active is {active}: {key}"
         )
     ledger = _check_ledger(connection, chunks)
     _check_vectors(connection, chunks, ledger, profiles, embedder_of)
@@ -91,7 +97,7 @@ def _check_cache(
     ):
         assert (profile_id, content_hash) not in live, "the cache keeps what a live chunk has"
         _, dimension, policy, state = profiles[profile_id]
-        assert state == "active", "the cache keeps vectors of a model that was replaced"
+        assert state != "retired", "the cache keeps vectors of a model that was replaced"
         vector = np.frombuffer(blob, dtype="<f4")
         assert vector.shape == (dimension,), f"a cached vector has {len(vector)} numbers"
         assert np.isfinite(vector).all(), "a cached vector is not finite"
@@ -100,14 +106,34 @@ def _check_cache(
             np.testing.assert_allclose(np.linalg.norm(vector), 1.0, atol=1e-5)
 
 
+def _check_switch(connection: Connection, state_of: Mapping[int, str]) -> None:
+    """A switch is under way as long as a kind waits for it, and no longer."""
+    for profile_id, state in state_of.items():
+        if state == "building":
+            waiting = connection.execute(
+                "SELECT count(*) FROM vector_index_schemas WHERE enabled = 1 AND profile_id <> ?",
+                (profile_id,),
+            ).get
+            assert waiting, f"no kind waits for profile {profile_id}, which is still being built"
+
+
 def _chunks(connection: Connection) -> dict[int, _Chunk]:
+    wanted: dict[str, set[int]] = {}
+    for kind, profile_id in connection.execute(
+        "SELECT s.kind, p.profile_id FROM vector_index_schemas AS s, vector_embedding_profiles AS p "
+        "WHERE s.enabled = 1 AND s.profile_id IS NOT NULL AND p.state <> 'retired'"
+    ):
+        wanted.setdefault(kind, set()).add(profile_id)
     rows = connection.execute(
         "SELECT c.chunk_key, c.chunk_id, c.text, c.canonical_hash, n.kind, "
         "n.superseded_cursor IS NULL, CASE s.enabled WHEN 1 THEN s.profile_id END "
         "FROM chunks AS c LEFT JOIN nodes AS n USING (node_key) "
         "LEFT JOIN vector_index_schemas AS s ON s.kind = n.kind"
     )
-    return {row[0]: _Chunk(*row[1:5], bool(row[5]), row[6]) for row in rows}
+    return {
+        row[0]: _Chunk(*row[1:5], bool(row[5]), row[6], frozenset(wanted.get(row[4], ())))
+        for row in rows
+    }
 
 
 Ledger = dict[tuple[int, int], bytes]
@@ -120,9 +146,8 @@ def _check_ledger(connection: Connection, chunks: Mapping[int, _Chunk]) -> Ledge
     ):
         chunk = chunks.get(key)
         assert chunk is not None, f"the ledger has a vector of no live chunk: key {key}"
-        assert profile_id == chunk.profile_id, (
-            f"{chunk.chunk_id} has a vector under profile {profile_id}, wanted is "
-            f"{chunk.profile_id}"
+        assert profile_id in chunk.wanted, (
+            f"{chunk.chunk_id} has a vector under profile {profile_id}, wanted is {chunk.wanted}"
         )
         assert canonical_hash == chunk.canonical_hash, (
             f"the vector of {chunk.chunk_id} is of another text"
@@ -148,7 +173,8 @@ def _check_vectors(
         )
     }
     indexed = connection.execute(
-        "SELECT kind, profile_id FROM vector_index_schemas WHERE enabled = 1"
+        "SELECT s.kind, p.profile_id FROM vector_index_schemas AS s, vector_embedding_profiles AS p "
+        "WHERE s.enabled = 1 AND s.profile_id IS NOT NULL AND p.state <> 'retired'"
     ).fetchall()
     stored = set()
     for kind, profile_id in indexed:
@@ -189,7 +215,8 @@ def _check_work(connection: Connection, chunks: Mapping[int, _Chunk], ledger: Le
         chunk = chunks.get(key)
         assert chunk is not None, f"work for no live chunk: key {key}"
         said = f"the work of {chunk.chunk_id} ({state})"
-        assert (kind, profile_id) == (chunk.kind, chunk.profile_id), f"{said} is not wanted"
+        assert kind == chunk.kind, f"{said} is of kind {kind}"
+        assert profile_id in chunk.wanted, f"{said} is not wanted"
         assert canonical_hash == chunk.canonical_hash, f"{said} asks for another text"
         assert 0 < fence <= last_fence, f"{said} has the fence {fence} of {last_fence}"
         assert attempts >= (state == "inflight"), f"{said} has {attempts} attempts"
@@ -197,9 +224,9 @@ def _check_work(connection: Connection, chunks: Mapping[int, _Chunk], ledger: Le
         assert (key, profile_id) not in owed, f"{said} is there twice"
         owed.add((key, profile_id))
     for key, chunk in chunks.items():
-        if chunk.profile_id is not None:
-            assert {(key, chunk.profile_id)} & (owed | ledger.keys()), (
-                f"{chunk.chunk_id} has neither a vector nor work"
+        for profile_id in chunk.wanted:
+            assert {(key, profile_id)} & (owed | ledger.keys()), (
+                f"{chunk.chunk_id} has neither a vector nor work under profile {profile_id}"
             )
 
 
@@ -239,7 +266,9 @@ def content(connection: Connection) -> Content:
     for kind, enabled in connection.execute("SELECT kind, enabled FROM vector_index_schemas"):
         found.indexed[kind] = bool(enabled)
     row = connection.execute(
-        "SELECT fingerprint FROM vector_embedding_profiles WHERE state = 'active'"
+        # The one that it is becoming, where a switch is under way.
+        "SELECT fingerprint FROM vector_embedding_profiles WHERE state IN ('building', 'active') "
+        "ORDER BY state = 'active'"
     ).fetchone()
     found.fingerprint = None if row is None else row[0]
     return found

@@ -57,7 +57,7 @@ class Content:
     indexed: dict[str, bool] = field(default_factory=dict)
     """Kinds that were ever enabled or disabled, and which of the two they are."""
     fingerprint: str | None = None
-    """Of the active model."""
+    """Of the active model, or the one that a switch builds."""
 
 
 @dataclass(frozen=True, slots=True)

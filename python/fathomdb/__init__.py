@@ -16,6 +16,13 @@ from fathomdb.admin.integrity import IntegrityReport
 from fathomdb.admin.ranks import FilterReport, QueryReport
 from fathomdb.admin.repair import Remaining, Repaired, RepairReport
 from fathomdb.admin.status import KindStatus, Status
+from fathomdb.admin.switch import (
+    KindSwitch,
+    ProjectionImpact,
+    PruneReport,
+    RollbackReport,
+    SwitchStatus,
+)
 from fathomdb.admin.trace import SourceTrace, TracedVersion
 from fathomdb.config import (
     BACKFILL_PRIORITY,
@@ -50,6 +57,7 @@ from fathomdb.errors import (
     ReadOnlyError,
     SchemaVersionError,
     StorageError,
+    SwitchStateError,
     WriterTimeoutError,
 )
 from fathomdb.identity import EmbedderIdentity
@@ -111,6 +119,7 @@ __all__ = [
     "InvalidInputError",
     "KindNotVectorIndexedError",
     "KindStatus",
+    "KindSwitch",
     "MailboxFullError",
     "MissingExtraError",
     "Node",
@@ -118,17 +127,22 @@ __all__ = [
     "NodeReport",
     "NonFiniteVectorError",
     "NotAFathomFileError",
+    "ProjectionImpact",
+    "PruneReport",
     "QueryReport",
     "ReadOnlyError",
     "RebuildReport",
     "Remaining",
     "RepairReport",
     "Repaired",
+    "RollbackReport",
     "SchemaVersionError",
     "SearchResult",
     "SourceTrace",
     "Status",
     "StorageError",
+    "SwitchStateError",
+    "SwitchStatus",
     "TickReport",
     "TracedVersion",
     "VecIndexStatus",

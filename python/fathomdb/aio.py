@@ -214,6 +214,12 @@ class AsyncAdminService(_Face[AdminService]):
         self._engine = engine  # who holds an engine's admin holds the engine
 
     configure_embedding = _awaited(AdminService.configure_embedding)
+    preview_projection_impact = _awaited(AdminService.preview_projection_impact)
+    pause_switch = _awaited(AdminService.pause_switch)
+    resume_switch = _awaited(AdminService.resume_switch)
+    cancel_switch = _awaited(AdminService.cancel_switch)
+    rollback = _awaited(AdminService.rollback)
+    prune_profiles = _awaited(AdminService.prune_profiles)
     configure_vec = _awaited(AdminService.configure_vec)
     configure_vec_kinds = _awaited(AdminService.configure_vec_kinds)
     disable_vec = _awaited(AdminService.disable_vec)

@@ -74,6 +74,12 @@ class EmbeddingChangeRequiresAckError(FathomError):
         self.affected_kinds = affected_kinds
 
 
+class SwitchStateError(FathomError):
+    """The switch of models is not where this could be done; admin.status().switch says how it is."""
+
+    code = "switch_state"
+
+
 class EmbedderUnavailableError(FathomError):
     """The embedder cannot be reached now; an embedder raises this to report an outage.
 

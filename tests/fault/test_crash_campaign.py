@@ -52,6 +52,15 @@ def test_nothing_is_lost_stuck_or_wrong_after_60_kills_and_30_at_named_points(tm
     assert found["acknowledged"] > 100
 
 
+def test_20_kills_over_switches_of_models_resume_and_embed_nothing_twice(tmp_path):
+    _, said = _campaign(tmp_path, "--switch-kills", "20", "--seed", "1")
+
+    found = json.loads(said[said.index("{") : said.rindex("}") + 1])
+    assert found["kills"] == 20
+    assert found["embedded_twice"] == 0
+    assert found["switches"] > 1
+
+
 # --- the judge finds what it is for ---------------------------------------------------------------
 
 

@@ -28,6 +28,7 @@ from fathomdb import (
     KindNotVectorIndexedError,
     Node,
 )
+from fathomdb.engine.engine import _context
 from fathomdb.errors import StorageError
 from fathomdb.pipeline import prepare
 from fathomdb.pipeline import write as writes
@@ -126,7 +127,7 @@ class Life:
             )
             replies.append(
                 writer.submit(
-                    lambda tx, nodes=nodes: writes.commit(tx, nodes, [], db._context()),
+                    lambda tx, nodes=nodes: writes.commit(tx, nodes, [], _context(db._runtime)),
                     timeout_seconds=30,
                 )
             )

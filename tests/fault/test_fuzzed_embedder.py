@@ -550,5 +550,5 @@ def test_everything_else_works_inside_an_embedder_and_nothing_is_lost(open_db, a
     db = open_db(embedder=[GOOD, DeterministicEmbedder(DIMENSION, seed=1)])
     if db.admin.get_vec_index_status("Document").enabled:
         db.admin.drain_vector_projection(timeout=30)
-        inside.check(db, db._runtime.model.embedder)
+        inside.check(db, *(model.embedder for model in db._runtime.models.every()))
     assert inside.work(db) == {}

@@ -54,8 +54,8 @@ HOSTILE = (
 )
 
 NOT_TEXT = frozenset({
-    "acknowledge_rebuild_impact", "batch_size", "chunks_per_node", "exact", "explain", "limit",
-    "progress", "timeout", "vector_weight",
+    "accept_failures", "acknowledge_rebuild_impact", "batch_size", "chunks_per_node", "exact",
+    "explain", "keep_previous", "limit", "progress", "timeout", "vector_weight",
 })  # fmt: skip
 """Parameters that are numbers, flags or callbacks wherever they are."""
 
@@ -185,6 +185,21 @@ WAYS_IN = {
             lambda db, s: db.admin.configure_embedding(Renamed(s, s), True),
         ]
     },
+    "admin.preview_projection_impact": {
+        "embedder": [
+            lambda db, s: db.admin.preview_projection_impact(s),
+            lambda db, s: db.admin.preview_projection_impact(Renamed(s, s)),
+        ]
+    },
+    "admin.pause_switch": {},
+    "admin.resume_switch": {},
+    "admin.cancel_switch": {},
+    "admin.rollback": {},
+    "admin.prune_profiles": {},
+    "admin.erase": {
+        "node_ids": [lambda db, s: db.admin.erase(s), lambda db, s: db.admin.erase([s])]
+    },
+    "admin.erase_source": {"source_ref": [lambda db, s: db.admin.erase_source(s)]},
     "admin.configure_vec": {
         "kind": [lambda db, s: db.admin.configure_vec(s)],
         "source": [lambda db, s: db.admin.configure_vec("Canary", s)],
@@ -200,10 +215,6 @@ WAYS_IN = {
         **filters(lambda db, **given: db.admin.inspect("canary", "text", **given)),
     },
     "admin.trace_source": {"source_ref": [lambda db, s: db.admin.trace_source(s)]},
-    "admin.erase": {
-        "node_ids": [lambda db, s: db.admin.erase([s]), lambda db, s: db.admin.erase(s)]
-    },
-    "admin.erase_source": {"source_ref": [lambda db, s: db.admin.erase_source(s)]},
     "admin.check_integrity": {},
     "admin.repair": {},
     "admin.projection_digest": {"kind": [lambda db, s: db.admin.projection_digest(s)]},

@@ -147,19 +147,25 @@ def test_a_node_that_changes_kind_while_embedding_gets_its_vector_in_the_new_ind
     inside.check(db, DeterministicEmbedder())
 
 
-def test_a_profile_replaced_while_embedding_gets_no_vector_of_the_old_model(db, embedder):
-    _write(db)
-    tick = Tick(db, embedder)
-    outcome = db.admin.configure_embedding(OTHER, acknowledge_rebuild_impact=True)
-
+def _switch(db):
+    """Begins the switch to a model that can be held."""
+    building = RecordingEmbedder(OTHER)
+    outcome = db.admin.configure_embedding(building, acknowledge_rebuild_impact=True)
     assert outcome.outcome == "replaced"
+    return building
+
+
+def test_a_switch_that_is_cancelled_while_embedding_gets_no_vector_of_its_model(db):
+    _write(db)
+    db.admin.drain_vector_projection(timeout=30)
+    tick = Tick(db, _switch(db))
+    db.admin.cancel_switch()
+
     assert tick.finish().discard_reasons == {"superseded": 2}
-    assert inside.vectors(db) == {}
-    assert db.admin.drain_vector_projection(timeout=30).processed == 2
-    inside.check(db, OTHER)
+    inside.check(db, DeterministicEmbedder())
 
 
-def test_a_profile_replaced_under_the_background_is_worked_off_by_the_new_model_at_once(open_db):
+def test_a_switch_under_the_background_waits_for_what_the_old_model_is_owed_and_is_made(open_db):
     embedder = RecordingEmbedder(DeterministicEmbedder())
     embedder.hold()
     db = open_db(embedder=embedder, background=True)
@@ -171,32 +177,39 @@ def test_a_profile_replaced_under_the_background_is_worked_off_by_the_new_model_
 
     # In less than the time that the background rests after a run that the store made fail.
     assert db.wait(receipt, timeout=4.0).complete
-    inside.check(db, OTHER)
+    assert db.admin.drain_vector_projection(timeout=30).stopped_by == "idle"
+    assert db.admin.status().switch is None
+    inside.check(db, DeterministicEmbedder(), OTHER)
 
 
-def test_a_drain_does_not_wait_for_a_model_that_was_replaced(db, embedder):
+def test_a_drain_does_not_wait_for_the_model_of_a_switch_that_is_cancelled(db):
     db.write([Node("Document", f"n{i}", f"text {i}") for i in range(200)])
+    building = _switch(db)
     reports = []
     drain = threading.Thread(
         target=lambda: reports.append(db.admin.drain_vector_projection(timeout=30))
     )
-    embedder.hold()
+    building.hold()
     drain.start()
-    embedder.wait_held()
-    db.admin.configure_embedding(OTHER, acknowledge_rebuild_impact=True)
+    building.wait_held()
+    db.admin.cancel_switch()
     drain.join(30)
-    embedder.release()
+    building.release()
 
     (report,) = reports
     assert inside.adds_up(report)
-    assert (report.processed, report.stopped_by) == (0, "cancelled")
-    assert db.admin.drain_vector_projection(timeout=30).processed == 200
-    inside.check(db, OTHER)
+    assert (report.processed, report.stopped_by) == (200, "cancelled")
+    assert db.admin.drain_vector_projection(timeout=30).processed == 0
+    inside.check(db, DeterministicEmbedder())
 
 
-def test_a_query_that_waits_for_a_model_that_is_replaced_is_embedded_by_the_new_one(db, embedder):
+def test_a_query_that_waits_for_a_model_that_goes_is_embedded_by_the_one_that_answers(db, embedder):
     _write(db)
-    tick = Tick(db, embedder)
+    db.admin.drain_vector_projection(timeout=30)
+    other = _switch(db)
+    db.admin.drain_vector_projection(timeout=30)
+    db.write(Node("Document", "more", "more text"))
+    tick = Tick(db, other)
     results = []
     search = threading.Thread(target=lambda: results.append(db.search("text", mode="hybrid")))
     search.start()
@@ -204,10 +217,11 @@ def test_a_query_that_waits_for_a_model_that_is_replaced_is_embedded_by_the_new_
     while not waiting:  # behind the batch that is held
         search.join(0.001)
 
-    db.admin.configure_embedding(OTHER, acknowledge_rebuild_impact=True)
+    db.admin.rollback()
+    db.admin.prune_profiles()
     search.join(30)
     tick.finish()
 
     (result,) = results
-    assert result.degraded != "outage"
-    assert embedder.queries == []
+    assert result.degraded is None
+    assert (embedder.queries, other.queries) == (["text"], [])

@@ -98,7 +98,10 @@ def plugins(tmp_path, monkeypatch):
 
 
 def replace(db, embedder):
-    return db.admin.configure_embedding(embedder, acknowledge_rebuild_impact=True)
+    """Switches, and keeps nothing of the model before."""
+    return db.admin.configure_embedding(
+        embedder, acknowledge_rebuild_impact=True, keep_previous=False
+    )
 
 
 # --- built from a name ----------------------------------------------------------------------------
@@ -170,8 +173,9 @@ def test_a_close_that_raises_does_not_make_a_committed_change_fail(plugins, open
     db = open_db(embedder="broken:one")
     db.write(Node("Doc", "a", "text"))
     assert replace(db, "closable:two").outcome == "replaced"
+    assert db.admin.drain_vector_projection().processed == 2
     assert plugins[0].closed.wait(PATIENCE)
-    assert db.admin.drain_vector_projection().processed == 1
+    assert db.admin.status().switch is None
 
 
 def test_a_close_that_hangs_does_not_keep_the_engine_from_closing(plugins, open_db, caplog):
@@ -194,7 +198,7 @@ def test_what_a_name_built_too_late_for_the_engine_is_closed_too(plugins, open_d
     runtime = db._runtime
     profile = runtime.model.profile
     db.close()
-    runtime.serve(Given.of("closable:one").model(runtime, profile))
+    runtime.models.put(Given.of("closable:one").model(runtime.config, runtime.counters, profile))
     assert all(embedder.closed.wait(PATIENCE) for embedder in plugins)
     assert len(plugins) == 2
 
@@ -206,6 +210,7 @@ def test_an_object_is_not_closed_and_serves_again_after_another(open_db):
     first, second = Closable("one"), Closable("two")
     with open_db(embedder=first) as db:
         db.write(Node("Doc", "a", "text"))
+        assert db.admin.drain_vector_projection().processed == 1
         for embedder in (second, first, second, first):
             replace(db, embedder)
             assert db.admin.drain_vector_projection().processed == 1
@@ -301,7 +306,8 @@ def test_of_two_models_configured_at_once_the_active_one_serves(open_db, path):
         for thread in threads:
             thread.join(PATIENCE)
         assert str(db._runtime.model.profile) == db.admin.status().active_profile
-    assert db.admin.drain_vector_projection().processed == 1
+    # One for the model that serves, and one for that which takes its place.
+    assert db.admin.drain_vector_projection().processed == 2
 
 
 @pytest.mark.parametrize("ask", ["run_tick", "drain_vector_projection"])

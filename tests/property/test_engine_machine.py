@@ -30,6 +30,7 @@ from fathomdb.errors import (
     EmbeddingChangeRequiresAckError,
     InvalidInputError,
     KindNotVectorIndexedError,
+    SwitchStateError,
 )
 from fathomdb.pipeline import apply, claim, outcome, verify
 from fathomdb.pipeline.validate import validate
@@ -132,6 +133,8 @@ class EngineMachine(RuleBasedStateMachine):
             embedder.script = ()
         self.reopen(embedder=True)
         self.clock.advance(STEPS * FAR_SECONDS)  # however often it went back
+        if self.db.admin.status().switch is not None:
+            self.db.admin.resume_switch()
         self.db.admin.requeue_failed()
         report = self.db.admin.drain_vector_projection()
         assert inside.adds_up(report)
@@ -217,35 +220,87 @@ class EngineMachine(RuleBasedStateMachine):
 
     def _change_model(self, number, *, acknowledged):
         inner = MODELS[number]
+        switch, active = self._switch()
+        if switch is not None and inner is active:
+            # Said twice, it goes on; acknowledged, it ends.
+            self.db.admin.configure_embedding(
+                self.embedders[number], acknowledge_rebuild_impact=acknowledged
+            )
+            if acknowledged:
+                self.model.configure_embedding(inner)
+            return
         changes = self.model.embedder not in (None, inner)
         if changes and self.model.indexed_kinds() and not acknowledged:
             with pytest.raises(EmbeddingChangeRequiresAckError):
                 self.db.admin.configure_embedding(self.embedders[number])
             return
         self.db.admin.configure_embedding(
-            self.embedders[number], acknowledge_rebuild_impact=acknowledged
+            self.embedders[number],
+            acknowledge_rebuild_impact=acknowledged,
+            keep_previous=number != 1,
         )
         self.model.configure_embedding(inner)
+
+    def _switch(self):
+        """The models that are built and active, of those of this machine."""
+        with inside.snapshot(self.db) as connection:
+            wanted = {
+                profile.state: next(
+                    inner for inner in MODELS if inner.identity().fingerprint == profile.fingerprint
+                )
+                for profile in profiles.wanted(connection)
+            }
+        return wanted.get("building"), wanted.get("active")
+
+    @rule(what=st.sampled_from(["pause", "resume", "cancel", "roll back", "prune"]))
+    def switch(self, what):
+        admin, (building, active) = self.db.admin, self._switch()
+        if what == "prune":
+            admin.prune_profiles()
+        elif what == "roll back":
+            kept = admin.status().previous_profile
+            if kept is None:
+                with pytest.raises(SwitchStateError):
+                    admin.rollback()
+                return
+            assert admin.rollback().profile == kept
+            self.model.configure_embedding(self._switch()[1])
+        elif building is None:
+            with pytest.raises(SwitchStateError):
+                {"pause": admin.pause_switch, "resume": admin.resume_switch}.get(
+                    what, admin.cancel_switch
+                )()
+        elif what == "cancel":
+            admin.cancel_switch()
+            self.model.configure_embedding(active)
+        elif what == "pause":
+            admin.pause_switch()
+        else:
+            admin.resume_switch()
 
     @precondition(lambda self: self._embeds())
     @rule(trouble=st.just("none") | st.sampled_from([*TROUBLES]), drain=st.booleans())
     def project(self, trouble, drain):
         for embedder in self.embedders:
             embedder.calls, embedder.script = 0, TROUBLES[trouble]
-        before = len(inside.blobs(self.db))
+        before, switch = len(inside.blobs(self.db)), self._switch()[0]
         admin = self.db.admin
         report = admin.drain_vector_projection() if drain else admin.run_tick()
         assert inside.adds_up(report)
         # Rows that were owed again by a rebuild replace a vector, and add none.
-        assert 0 <= len(inside.blobs(self.db)) - before <= report.processed
+        # What answers after a flip may have failed elsewhere than what did before.
+        assert switch or 0 <= len(inside.blobs(self.db)) - before <= report.processed
         assert not {row.state for row in inside.work(self.db).values()} & {"inflight"} or self.held
 
     @precondition(lambda self: self._embeds())
-    @rule(incremental=st.booleans())
-    def claim(self, incremental):
+    @rule(incremental=st.booleans(), data=st.data())
+    def claim(self, incremental, data):
         """As a worker that then hangs: what it makes may come at any time, or never."""
         with inside.snapshot(self.db) as connection:
-            profile = profiles.active(connection)
+            profile = data.draw(st.sampled_from(profiles.wanted(connection)))
+        embedder = next(
+            inner for inner in MODELS if inner.identity().fingerprint == profile.fingerprint
+        )
         lanes = claim.FRESH_FIRST if incremental else claim.BACKFILL_FIRST
         now_ms = int(self.clock.now() * 1000)
         taken = inside.in_writer(
@@ -257,9 +312,7 @@ class EngineMachine(RuleBasedStateMachine):
             rows = work.claimed(connection, taken.fence)
         verified = verify.verify(rows, self.model.indexed_kinds())
         assert len(verified.rows) == taken.count  # nothing happened since
-        packed = validate(
-            self.model.embedder.batch_embed(verified.texts), len(verified.rows), profile
-        )
+        packed = validate(embedder.batch_embed(verified.texts), len(verified.rows), profile)
         stored = [
             outcome.Stored(row, packed, n, verified.content_hashes[n])
             for n, row in enumerate(verified.rows)
@@ -305,7 +358,10 @@ class EngineMachine(RuleBasedStateMachine):
     def upkeep(self, what, kind):
         admin = self.db.admin
         if what == "requeue":
-            failed = sum(row.state == "failed" for row in inside.work(self.db).values())
+            with inside.snapshot(self.db) as connection:
+                failed = connection.execute(
+                    "SELECT count(*) FROM vector_projection_work WHERE state = 'failed'"
+                ).get
             assert admin.requeue_failed() == failed
         elif what == "check":
             self._integrity_is_fine()

@@ -245,7 +245,7 @@ def ends_well(db, models):
     db.admin.requeue_failed()
     while db.admin.status().pending:  # a wait after an outage is over within milliseconds
         db.admin.drain_vector_projection(timeout=30)
-    inside.check(db, MODELS[0])
+    inside.check(db, *MODELS)
     assert db.admin.failed_work() == ()
     report = db.admin.check_integrity()
     assert report.ok, report.findings

@@ -47,5 +47,5 @@ def test_readers_find_whole_nodes_while_their_owner_works_closes_and_opens_again
             db.close()
     again = open_db(embedder=MODELS[0], config=CONFIG)
     again.admin.drain_vector_projection(timeout=60)
-    inside.check(again, MODELS[0])
+    inside.check(again, *MODELS)
     assert again.admin.check_integrity().ok

@@ -14,6 +14,7 @@ import tempfile
 # Before NumPy comes: threads of its own would make every fork unsafe.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+from torture import switches
 from torture.campaign import Campaign, Summary
 
 
@@ -26,6 +27,7 @@ def main() -> int:
     parser.add_argument("--kill", type=int, help="replay: from its file's first life to this one")
     parser.add_argument("--json", metavar="FILE", help="write the summary here too")
     parser.add_argument("--folder", help="for the files; default a temporary one")
+    parser.add_argument("--switch-kills", type=int, help="instead: over switches of models")
     options = parser.parse_args()
     # The engine says that it brings a file forward: here that is the point.
     logging.getLogger("fathomdb").setLevel(logging.ERROR)
@@ -33,6 +35,10 @@ def main() -> int:
     folder = options.folder or tempfile.mkdtemp(prefix="fathomdb-torture-")
     os.makedirs(folder, exist_ok=True)
     _say(f"seed {seed}, files in {folder}\n")
+    if options.switch_kills is not None:
+        switched = switches.run(folder, options.switch_kills, seed)
+        _say(json.dumps(switched.to_dict(), indent=2) + "\n")
+        return 0
     campaign = Campaign(folder, seed, stop_every=options.stop_every, tell=_tell)
     try:
         if options.kill is None:

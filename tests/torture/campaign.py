@@ -199,7 +199,7 @@ class Campaign:
         if plan.stop is not None and plan.stop.stage == "creation":
             self._begin_anew(file)
         if plan.stop is not None and plan.stop.stage == "migration" and file.known.embedder:
-            _in_a_fork(lambda: judge.make_older(file.path))
+            in_a_fork(lambda: judge.make_older(file.path))
         heard = _Heard(self)
         status = self._until_killed(file, plan, phase, seconds, heard)
         if heard.error is not None:
@@ -293,7 +293,7 @@ class Campaign:
             verdict = judge.judge(path, known, unanswered, file.counters, file.cursor, file.erased)
             return verdict, exports
 
-        verdict, exports = _in_a_fork(judged)
+        verdict, exports = in_a_fork(judged)
         shutil.rmtree(f"{self.folder}/copy", ignore_errors=True)
         for backup in glob.glob(f"{glob.escape(file.path)}.v1-backup*"):
             os.unlink(backup)
@@ -392,7 +392,7 @@ class _Heard:
             raise ViolationError(f"{operation} was refused: {said}")
 
 
-def _in_a_fork(call: Callable[[], Any]) -> Any:
+def in_a_fork(call: Callable[[], Any]) -> Any:
     """What a call returns, made in a process of its own.
 
     Raises:

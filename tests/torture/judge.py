@@ -15,6 +15,7 @@ import apsw
 import fathomdb
 import inside
 import invariants
+from fathomdb.store import schema
 from model import RefusedError
 from torture import operations
 
@@ -182,10 +183,26 @@ def judge_exports(folder: str, acknowledged: Sequence[int]) -> int:
 
 def make_older(path: str) -> None:
     """Makes the file what it would be under schema version 1, but for what that could not hold."""
+    with operations.open_engine(path, background=False) as engine:
+        if engine.admin.status().switch is not None:
+            engine.admin.drain_vector_projection(timeout=DRAIN_SECONDS)
+        engine.admin.prune_profiles()
+    names = (
+        "profile_id, fingerprint, model_identity, model_version, dimension, normalization_policy, "
+        "preparation, state, plugin, created_at_ms"
+    )
+    table = re.search(
+        r"CREATE TABLE (vector_embedding_profiles) .*?;.*?;", schema.MIGRATIONS[0], re.DOTALL
+    )
     db = apsw.Connection(path)
     with contextlib.closing(db), db:
         db.execute("DROP TABLE vector_cache")
-        db.execute("DROP INDEX ledger_by_content")
+        db.execute("DROP VIEW wanted_vectors")
+        db.execute(f"CREATE TABLE kept AS SELECT {names} FROM {table[1]}")
+        db.execute(f"DROP TABLE {table[1]}")
+        db.execute(table[0])
+        db.execute(f"INSERT INTO {table[1]} ({names}) SELECT {names} FROM kept")
+        db.execute("DROP TABLE kept")
         db.execute("DROP TABLE tombstones")
         db.execute("ALTER TABLE engine_state DROP COLUMN wal_pending")
         db.execute("ALTER TABLE engine_state DROP COLUMN database_id")

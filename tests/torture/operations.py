@@ -114,7 +114,11 @@ _ARGUMENTS: dict[str, Callable[[random.Random, int], dict[str, Any]]] = {
     "requeue_failed": lambda *_: {},
     "configure_vec": lambda rng, _: {"kind": rng.choice(KINDS)},
     "disable_vec": lambda rng, _: {"kind": rng.choice(KINDS)},
-    "configure_embedding": lambda rng, _: {"model": rng.randrange(len(EMBEDDERS))},
+    "configure_embedding": lambda rng, _: {
+        "model": rng.randrange(len(EMBEDDERS)),
+        "keep_previous": rng.random() < 0.7,
+    },
+    "prune_profiles": lambda *_: {},
     "configure_fts": lambda rng, _: {"tokenizer": rng.choice(("unicode61", "porter unicode61"))},
     "rebuild": lambda rng, _: {"kind": rng.choice(KINDS), "target": rng.choice(("vec", "fts"))},
     "export": lambda rng, _: {"number": rng.randrange(10**9)},
@@ -134,6 +138,7 @@ _WEIGHTS = {
     "configure_vec": 8,
     "disable_vec": 4,
     "configure_embedding": 3,
+    "prune_profiles": 1,
     "configure_fts": 2,
     "rebuild": 8,
     "export": 4,
@@ -196,8 +201,12 @@ def perform(db: fathomdb.Engine, operation: Operation, exports: str) -> dict[str
             admin.disable_vec(arguments["kind"])
         case "configure_embedding":
             admin.configure_embedding(
-                EMBEDDERS[arguments["model"]], acknowledge_rebuild_impact=True
+                EMBEDDERS[arguments["model"]],
+                acknowledge_rebuild_impact=True,
+                keep_previous=arguments["keep_previous"],
             )
+        case "prune_profiles":
+            admin.prune_profiles()
         case "configure_fts":
             admin.configure_fts(arguments["tokenizer"])
         case "rebuild":

@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from fathomdb.store.profiles import Profile
 
 
+RATE_SECONDS = 30.0
+"""What a rate is measured over, about: long enough to be steady, short enough to be of now."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Away:
     """An outage: what began it, and in whose words; printed once, since that is another's code."""
@@ -99,6 +103,7 @@ class Model:
         self._paused_until = 0.0
         self._wait_seconds = 0.0
         self._jitter = config.jitter
+        self._stored, self._working_seconds = 0.0, 0.0
 
     # --- calls ------------------------------------------------------------------------------------
 
@@ -208,6 +213,20 @@ class Model:
                 f"{self.profile} could not embed the query: {describe(error)}"
             ) from error
         return blob
+
+    # --- the rate ---------------------------------------------------------------------------------
+
+    @property
+    def chunks_per_second(self) -> float | None:
+        """How fast vectors were stored of late, while it worked; None where that is not known."""
+        return self._stored / self._working_seconds if self._working_seconds > 0 else None
+
+    def note_stored(self, chunks: int, seconds: float) -> None:
+        """Counts what was stored in a time in which it had work; the projector's thread alone."""
+        if self._working_seconds > RATE_SECONDS:
+            self._stored, self._working_seconds = self._stored / 2, self._working_seconds / 2
+        self._stored += chunks
+        self._working_seconds += seconds
 
     # --- outages ----------------------------------------------------------------------------------
 

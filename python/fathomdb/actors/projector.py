@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from concurrent.futures import Future
@@ -11,19 +12,27 @@ from typing import TYPE_CHECKING
 from fathomdb.actors.actor import Actor, logger
 from fathomdb.actors.run import Run, Surroundings
 from fathomdb.cancellation import CallCancelledError, on_cancel
+from fathomdb.config import BACKFILL_EVERY
 from fathomdb.errors import EngineClosedError, FathomError
+from fathomdb.pipeline.outcome import Tally
 from fathomdb.records import DrainReport
-from fathomdb.store import erasure, queue, status, work
+from fathomdb.store import erasure, profiles, queue, status, work
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fathomdb.actors.counters import Counters, Progress
     from fathomdb.actors.model import Model
     from fathomdb.actors.writer import WriterActor
     from fathomdb.config import EngineConfig
-    from fathomdb.pipeline.outcome import Tally
     from fathomdb.records import DrainProgress, StoppedBy, TickReport
     from fathomdb.store.readers import ReaderPool
     from fathomdb.store.transaction import Transaction
+
+    Models = tuple[Model, ...]
+    WhyStop = Callable[[], StoppedBy | None]
+    MustStop = Callable[[], bool]
+    OnApplied = Callable[[Tally], None]
 
 FAILED_RUN_WAIT_SECONDS = 5.0
 """How long the background waits after a run that the store made fail, such as on a full disk."""
@@ -33,10 +42,19 @@ RECOUNT_ROWS = 8192
 
 
 @dataclass(slots=True, eq=False)
+class _Ended:
+    """How one model's run gave way: ``by`` is whose turn it is, itself where an earlier one's is."""
+
+    run: Run | None = None
+    by: Model | None = None
+    turns: int = 0
+
+
+@dataclass(slots=True, eq=False)
 class _Job:
     """A tick or a drain that a caller waits for; ``deadline`` None is a tick."""
 
-    model: Model
+    models: Models
     deadline: float | None
     progress: DrainProgress | None
     reply: Future[tuple[Tally, StoppedBy, int]] = field(default_factory=Future)
@@ -69,7 +87,10 @@ class VectorProjectionActor(Actor):
         self._config = config
         self._clock = config.clock
         self._background = background
-        self._model: Model | None = None
+        self._models: Models = ()
+        self._wakes = 0
+        self.on_switched: Callable[[], None] = lambda: None
+        """Called on this thread after kinds have flipped: which model works for what may differ."""
         self._jobs: deque[_Job] = deque()
         self._job: _Job | None = None
         self._going = False
@@ -96,28 +117,34 @@ class VectorProjectionActor(Actor):
     def wake(self) -> None:
         """Work was enqueued."""
         with self._changed:
+            self._wakes += 1
             self._woken.set()
             self._changed.notify_all()
 
-    def serve(self, model: Model | None) -> None:
-        """Works with this model from now on; None stops the background work."""
+    def serve(self, models: Models) -> None:
+        """Works with these models from now on, what the first is owed before the rest."""
         with self._changed:
-            self._model = model
+            self._models = models
             self._woken.set()
             self._changed.notify_all()
 
-    def tick(self, model: Model) -> TickReport:
-        """One claim-to-apply round."""
-        tally, _, _ = self._ask(_Job(model, None, None))
+    @property
+    def models(self) -> Models:
+        """Those that it works with, in order."""
+        return self._models
+
+    def tick(self, models: Models) -> TickReport:
+        """One claim-to-apply round of the first of these models that has something to do."""
+        tally, _, _ = self._ask(_Job(models, None, None))
         return tally.tick_report()
 
     def drain(
-        self, model: Model, timeout_seconds: float, progress: DrainProgress | None
+        self, models: Models, timeout_seconds: float, progress: DrainProgress | None
     ) -> DrainReport:
-        """Ticks until nothing is due, time is up, or the embedder is away; 0 means one tick."""
+        """Ticks until nothing is due, time is up, or an embedder is away; 0 means one tick."""
         began = self._clock.monotonic()
         deadline = began + timeout_seconds if timeout_seconds else None
-        tally, stopped_by, remaining = self._ask(_Job(model, deadline, progress))
+        tally, stopped_by, remaining = self._ask(_Job(models, deadline, progress))
         return DrainReport(
             claimed=tally.claimed,
             incremental_processed=tally.incremental_processed,
@@ -146,8 +173,8 @@ class VectorProjectionActor(Actor):
                 "would wait for itself; call it after the drain"
             )
         current = self._job
-        models = (self._model, job.model, None if current is None else current.model)
-        if any(model is not None and model.pool.runs_here() for model in models):
+        models = (*self._models, *job.models, *(() if current is None else current.models))
+        if any(model.pool.runs_here() for model in models):
             raise FathomError(
                 "an embedder asked its own engine for a drain or a tick, which would wait for "
                 "itself; call it outside batch_embed"
@@ -182,14 +209,14 @@ class VectorProjectionActor(Actor):
                 if self._closing:
                     break
                 self._job = self._jobs.popleft() if self._jobs else None
-                model = self._model
+                models = self._models
                 self._woken.clear()
             if self._job is not None:
                 self._run_job(self._job)
                 self._job = None
                 self._woken.set()  # the background may have been stopped for it
-            elif model is not None and self._background:
-                self._work_off(model)
+            elif models and self._background:
+                self._work_off(models)
             self._flush_status()
         self._refuse_jobs(EngineClosedError())
 
@@ -199,87 +226,208 @@ class VectorProjectionActor(Actor):
         return self._woken.is_set() and self._background and self._rest_seconds() == 0
 
     def _idle_seconds(self) -> float:
-        rest = self._rest_seconds()
+        pauses = (self._pause_seconds(model) for model in self._models)
+        rest = min((pause for pause in pauses if pause), default=0.0)
+        rest = max(rest, self._not_before - self._clock.monotonic())
         return min(self._config.idle_poll_seconds, rest) if rest else self._config.idle_poll_seconds
 
     def _rest_seconds(self) -> float:
-        """How long the background must not work: a paused model, or a store that just failed."""
-        rest = self._not_before - self._clock.monotonic()
-        if self._model is not None and self._model.outage is not None:
-            rest = max(rest, self._model.pause_seconds())
-        return max(0.0, rest)
+        """How long the background must not work: all models paused, or a store that just failed."""
+        rest = min((self._pause_seconds(model) for model in self._models), default=0.0)
+        return max(0.0, rest, self._not_before - self._clock.monotonic())
+
+    @staticmethod
+    def _pause_seconds(model: Model) -> float:
+        return 0.0 if model.outage is None else model.pause_seconds()
 
     def _run_job(self, job: _Job) -> None:
         counted_at, counted = 0, 0
+        done = Tally()
 
         def on_applied(tally: Tally) -> None:
             nonlocal counted_at, counted
             if job.progress is not None:
-                settled = tally.processed + tally.failed
+                processed = done.processed + tally.processed
+                settled = processed + done.failed + tally.failed
                 # Counting reads the whole queue: in between, what was settled since is taken off.
                 if not counted_at or settled - counted_at >= RECOUNT_ROWS:
-                    counted_at, counted = settled, self._remaining(job.model)
-                job.progress(tally.processed, max(0, counted - (settled - counted_at)))
+                    counted_at, counted = settled, self._remaining(job.models)
+                job.progress(processed, max(0, counted - (settled - counted_at)))
             self._flush_status()
 
-        run = Run(
-            self._around,
-            job.model,
-            why_stop=lambda: None,
-            must_stop=lambda: self._closing or job.cancelled,
-            on_applied=on_applied,
-            deadline=job.deadline,
-            one_tick=job.deadline is None,
-        )
+        def must_stop() -> bool:
+            return self._closing or job.cancelled
+
         try:
-            waiting = self._remaining(job.model)
-            stopped_by = self._go(run)
+            waiting = self._remaining(job.models)
+            if job.deadline is None:
+                stopped_by = self._tick(job, done, must_stop, on_applied)
+            else:
+                stopped_by = self._rounds(
+                    job.models, done, lambda: None, must_stop, on_applied, job.deadline
+                )
             try:
-                remaining = self._remaining(job.model)
-                if job.deadline is None and stopped_by == "idle" and self._is_due(job.model):
+                remaining = self._remaining(job.models)
+                if job.deadline is None and stopped_by == "idle" and self._is_due(job.models):
                     stopped_by = "timeout"
             except EngineClosedError:
                 # The readers went first; what was not settled of what waited is what remains.
-                remaining = waiting - run.tally.processed - run.tally.failed
+                remaining = waiting - done.processed - done.failed
         except BaseException as error:  # the sys.exit() of a progress callback ends its caller
-            error.add_note(f"done before: {run.tally.tick_report()}")
+            error.add_note(f"done before: {done.tick_report()}")
             job.reply.set_exception(error)
         else:
-            job.reply.set_result((run.tally, stopped_by, remaining))
+            job.reply.set_result((done, stopped_by, remaining))
 
-    def _go(self, run: Run) -> StoppedBy:
+    def _tick(
+        self, job: _Job, done: Tally, must_stop: MustStop, on_applied: OnApplied
+    ) -> StoppedBy:
+        stopped_by: StoppedBy = "idle"
+        for model in job.models:
+            run = self._new_run(model, lambda: None, must_stop, on_applied, None, one_tick=True)
+            stopped_by = self._go(run, done)
+            if stopped_by != "idle" or done.claimed:
+                break
+        return stopped_by
+
+    def _rounds(
+        self,
+        models: Models,
+        done: Tally,
+        why_stop: WhyStop,
+        must_stop: MustStop,
+        on_applied: OnApplied,
+        deadline: float | None,
+    ) -> StoppedBy:
+        """Runs each model until nothing of it is due, the first one before all others.
+
+        A commit that owes an earlier model something takes the turn from a later one, and after
+        BACKFILL_EVERY ticks under load without end an earlier one gives a later one a single turn.
+        """
+        turn: Model | None = None
+        while True:
+            away = False
+            for place, model in enumerate(models):
+                if turn is not None and model is not turn:
+                    continue
+                if deadline is None and self._pause_seconds(model):
+                    away = True
+                    continue
+                ended = _Ended()
+                asked = self._asking(models, place, ended, why_stop, only_a_turn=turn is not None)
+                run = self._new_run(model, asked, must_stop, on_applied, deadline, one_tick=False)
+                ended.run = run
+                stopped_by = self._go(run, done)
+                turn = None
+                if ended.by is not None:
+                    turn = ended.by if ended.by is not model else None
+                    break
+                if stopped_by == "unavailable":
+                    away = True
+                elif stopped_by != "idle":
+                    return stopped_by
+            else:
+                return "unavailable" if away else "idle"
+
+    def _asking(
+        self, models: Models, place: int, ended: _Ended, why_stop: WhyStop, *, only_a_turn: bool
+    ) -> WhyStop:
+        """Why the run of a model is to stop, for itself or for the sake of another."""
+        seen = -1
+
+        def asked() -> StoppedBy | None:
+            nonlocal seen
+            reason = why_stop()
+            if reason is not None or ended.run is None:
+                return reason
+            if only_a_turn:
+                if ended.run.ticks:
+                    ended.by = models[place]
+                    return "cancelled"
+                return None
+            if place and seen != self._wakes:
+                seen = self._wakes
+                if self._is_due(models[:place]):
+                    ended.by = models[place]
+                    return "cancelled"
+            if ended.run.ticks >= BACKFILL_EVERY * (ended.turns + 1):
+                ended.turns += 1
+                later = [model for model in models[place + 1 :] if self._is_due((model,))]
+                if later and self._is_due(models[: place + 1]):
+                    ended.by = later[0]
+                    return "cancelled"
+            return None
+
+        return asked
+
+    def _new_run(
+        self,
+        model: Model,
+        why_stop: WhyStop,
+        must_stop: MustStop,
+        on_applied: OnApplied,
+        deadline: float | None,
+        *,
+        one_tick: bool,
+    ) -> Run:
+        at, processed = self._clock.monotonic(), 0
+
+        def applied(tally: Tally) -> None:
+            nonlocal at, processed
+            now = self._clock.monotonic()
+            model.note_stored(tally.processed - processed, now - at)
+            at, processed = now, tally.processed
+            on_applied(tally)
+
+        return Run(
+            self._around,
+            model,
+            why_stop=why_stop,
+            must_stop=must_stop,
+            on_applied=applied,
+            deadline=deadline,
+            one_tick=one_tick,
+        )
+
+    def _go(self, run: Run, done: Tally) -> StoppedBy:
         self._going = True
         try:
             return run.go()
         finally:
             self._going = False
+            done.add(run.tally)
+            if run.tally.flipped:
+                self._switched()
 
-    def _remaining(self, model: Model) -> int:
+    def _switched(self) -> None:
+        with contextlib.suppress(EngineClosedError):  # the next open reads it
+            self.on_switched()
+
+    def _remaining(self, models: Models) -> int:
         with self._around.readers.snapshot() as db:
-            return queue.unsettled(db, model.profile.profile_id)
+            return sum(queue.unsettled(db, model.profile.profile_id) for model in models)
 
-    def _is_due(self, model: Model) -> bool:
-        profile_id, now_ms = model.profile.profile_id, int(self._clock.now() * 1000)
+    def _is_due(self, models: Models) -> bool:
+        now_ms = int(self._clock.now() * 1000)
         with self._around.readers.snapshot() as db:
             return any(
-                work.has_due(db, profile_id, incremental=incremental, now_ms=now_ms)
+                work.has_due(db, model.profile.profile_id, incremental=incremental, now_ms=now_ms)
+                for model in models
                 for incremental in (True, False)
             )
 
-    def _work_off(self, model: Model) -> None:
+    def _work_off(self, models: Models) -> None:
         if self._rest_seconds():
             return
-        run = Run(
-            self._around,
-            model,
-            why_stop=lambda: "cancelled" if self._jobs or self._model is not model else None,
-            must_stop=lambda: self._closing,
-            on_applied=lambda _: self._flush_status(),
-            deadline=None,
-            one_tick=False,
-        )
         try:
-            self._go(run)
+            self._rounds(
+                models,
+                Tally(),
+                lambda: "cancelled" if self._jobs or self._models is not models else None,
+                lambda: self._closing,
+                lambda _: self._flush_status(),
+                None,
+            )
         except EngineClosedError:
             return
         except Exception:
@@ -310,18 +458,24 @@ class VectorProjectionActor(Actor):
         if now < self._status_due or self._closing:
             return  # at the end the writer's last transaction has the final figures
         values: dict[str, status.Value] = dict(self._around.counters.values())
-        model = self._model
-        values["outage"] = None if model is None else model.outage
+        outages = (model.outage for model in self._models)
+        values["outage"] = next((outage for outage in outages if outage is not None), None)
         if values == self._status_written:
             return
         self._status_due = now + 1.0
         heartbeat = {**values, "heartbeat_ms": int(self._clock.now() * 1000)}
+        models = self._models
+        rates = {model.profile.profile_id: model.chunks_per_second for model in models}
 
         def operation(tx: Transaction) -> None:
-            if model is not None:
-                # Not as it is now: an erasure may be before this in the writer's mailbox.
-                heartbeat["outage"] = model.outage_after(erasure.count(tx.db))
+            # Not as they are now: an erasure may be before this in the writer's mailbox.
+            erasures = erasure.count(tx.db)
+            outages = (model.outage_after(erasures) for model in models)
+            heartbeat["outage"] = next((outage for outage in outages if outage is not None), None)
             status.write(tx.db, heartbeat)
+            for profile_id, rate in rates.items():
+                if rate is not None:
+                    profiles.note_rate(tx.db, profile_id, rate)
 
         try:
             self._around.writer.submit(

@@ -16,7 +16,7 @@ from fathomdb.config import BACKFILL_EVERY
 from fathomdb.errors import EngineClosedError
 from fathomdb.pipeline import claim, find, outcome, verify
 from fathomdb.pipeline.outcome import BatchOutcome
-from fathomdb.store import indexes, profiles, vectors, work
+from fathomdb.store import indexes, profiles, switching, vectors, work
 
 if TYPE_CHECKING:
     import threading
@@ -111,6 +111,11 @@ class Run:
         self._unsettled: list[Batch] = []  # whose vectors no snapshot has yet
         self._claiming: deque[Future[Claim]] = deque()
         self._dry = False  # the last claim found nothing; tried again after an apply or a commit
+
+    @property
+    def ticks(self) -> int:
+        """How many claims were asked for."""
+        return self._ticks
 
     @property
     def tally(self) -> Tally:
@@ -263,11 +268,7 @@ class Run:
         ]
         with self._around.readers.snapshot() as db:
             rows = work.claimed(db, claimed.fence)
-            wanted = {
-                schema.kind
-                for schema in indexes.every(db)
-                if schema.enabled and schema.profile_id == claimed.profile_id
-            }
+            wanted = {*indexes.kinds_under(db, claimed.profile_id)}
             verified = verify.verify(rows, wanted)
             found = find.find(
                 db,
@@ -350,23 +351,38 @@ class Run:
         def operation(tx: Transaction) -> profiles.Profile:
             profiles.learn_dimension(tx.db, profile_id, dimension)
             profile = profiles.get(tx.db, profile_id)
-            for schema in indexes.every(tx.db):
-                if schema.enabled and schema.profile_id == profile_id:
-                    vectors.create(tx.db, schema.kind, profile)
+            for kind in indexes.kinds_under(tx.db, profile_id):
+                vectors.create(tx.db, kind, profile)
             return profile
 
         self._model.profile = self._settling.call(operation).result()
 
     def _mark_fresh(self) -> None:
-        """Kinds that have nothing left to wait for are fresh."""
+        """Kinds that have nothing left to wait for are fresh, and flip where they are built."""
         profile_id = self._model.profile.profile_id
         with self._around.readers.snapshot() as db:
             waiting = any(
                 schema.enabled and schema.state != "fresh" and schema.profile_id == profile_id
                 for schema in indexes.every(db)
             )
-        if waiting:
-            self._settling.call(lambda tx: indexes.complete(tx.db, profile_id)).result()
+            building = profiles.building(db)
+            complete = (
+                building is not None
+                and building.profile_id == profile_id
+                and not building.paused
+                and any(
+                    switching.is_complete(db, kind, building)
+                    for kind in switching.waiting(db, building)
+                )
+            )
+
+        def operation(tx: Transaction) -> int:
+            indexes.complete(tx.db, profile_id)
+            return len(switching.flip(tx))
+
+        if waiting or complete:
+            self.tally.flipped += self._settling.call(operation).result()
+            self._around.progress.bump()
 
     def _give_back(self) -> None:
         """Sends what is still claimed when a run ends early back to pending, and counts it."""

@@ -16,6 +16,7 @@ from fathomdb import _native
 from fathomdb.actors.actor import logger
 from fathomdb.actors.counters import Counters, Progress
 from fathomdb.actors.event_loop import EventLoop
+from fathomdb.actors.models import Models, NoModel, Parts
 from fathomdb.actors.projector import VectorProjectionActor
 from fathomdb.actors.rebuilder import RebuildActor
 from fathomdb.actors.writer import Operation, T, WriterActor
@@ -44,7 +45,6 @@ from fathomdb.store.readers import ReaderPool
 if TYPE_CHECKING:
     from fathomdb.actors.model import Model
     from fathomdb.config import EngineConfig
-    from fathomdb.search.result import Degraded
     from fathomdb.store.profiles import Profile
     from fathomdb.store.transaction import Transaction
 
@@ -55,20 +55,6 @@ BeforeMigration = Callable[[str, int], None]
 """Called with the path and the version of a file that is about to be brought forward."""
 IndexPolicy = Callable[[str], bool]
 """Whether a kind that is new gets a vector index by itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class NoModel:
-    """Why no model serves, as a search says it."""
-
-    degraded: Degraded
-    reason: str
-
-
-NOT_CONFIGURED = NoModel(
-    "no_embedder",
-    "no embedder is configured; pass embedder= to fathomdb.open or call admin.configure_embedding",
-)
 
 
 class Runtime:
@@ -97,10 +83,8 @@ class Runtime:
         self.progress = Progress()
         self.event_loop = EventLoop()
         """Where the async embedders of all models are awaited."""
-        self._model: Model | None = None
-        self._no_model = NOT_CONFIGURED
         self.configuring = threading.Lock()
-        """Held from activating a profile to serving its model: two at once must not be mixed."""
+        """Held from adding a profile to putting its model to work: two at once must not be mixed."""
         self.opened_with: str | None = None
         """Where the engine was opened with another model than the active one: both, in words."""
         with self.snapshot() as db:
@@ -122,6 +106,11 @@ class Runtime:
                 owned.writer, readers, config, self.counters, self.progress, background=background
             )
             self.rebuilder = RebuildActor(owned.writer, readers, config, self.projector.wake)
+        self.models = Models(
+            Parts(config, self.counters, self.event_loop), self.snapshot, self._models_changed
+        )
+        if self.projector is not None:
+            self.projector.on_switched = self.models.refresh
 
     def begin(self) -> None:
         """Starts what runs on a file that this process owns; where that fails, ``close`` ends it."""
@@ -203,7 +192,7 @@ class Runtime:
     @property
     def model(self) -> Model | None:
         """The model that serves the active profile."""
-        return self._model
+        return self.models.active
 
     def active_profile(self) -> Profile | None:
         """The profile that is active in the file now, whether its model serves or not."""
@@ -213,21 +202,12 @@ class Runtime:
     @property
     def no_model(self) -> NoModel:
         """Why no model serves, where none does."""
-        return self._no_model
+        return self.models.why_none
 
-    def serve(self, model: Model | None, why_not: NoModel = NOT_CONFIGURED) -> None:
-        """Has a model serve queries and the background work from now on."""
-        with self._closing:
-            before, self._model, self._no_model = self._model, model, why_not
-            too_late = self._closed
+    def _models_changed(self, models: tuple[Model, ...]) -> None:
         if self.projector is not None:
-            self.projector.serve(model)
-        if before is not None and before is not model:
-            before.close()
-            if self.projector is not None:
-                self.projector.wake()  # a drain with that model need not wait for its embedder
-        if too_late and model is not None:
-            model.close()  # ``close`` may have closed the one before
+            # Also wakes it: a drain with a model that went need not wait for its embedder.
+            self.projector.serve(models)
         self.progress.bump()
 
     # --- the end ----------------------------------------------------------------------------------
@@ -273,10 +253,11 @@ class Runtime:
             self._stop_working(deadline)
         if not self.event_loop.join(max(0.0, deadline - time.monotonic())):
             logger.warning("an async embedder did not end within %g s of its cancelling", seconds)
-        if self._model is not None and not self._model.join(max(0.0, deadline - time.monotonic())):
-            logger.warning(
-                "the embedder of %s did not close within %g s", self._model.profile, seconds
-            )
+        for model in self.models.every():
+            if not model.join(max(0.0, deadline - time.monotonic())):
+                logger.warning(
+                    "the embedder of %s did not close within %g s", model.profile, seconds
+                )
 
     def _stop_working(self, deadline: float) -> None:
         def left() -> float:
@@ -288,8 +269,7 @@ class Runtime:
         if self.projector is not None and self.rebuilder is not None:
             self.projector.join(left())
             self.rebuilder.join(left())
-        if self._model is not None:
-            self._model.close()
+        self.models.close()
         self.event_loop.close()
 
     def _release(self, owned: _Owned) -> None:

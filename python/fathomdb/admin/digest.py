@@ -18,7 +18,7 @@ _LENGTH = struct.Struct("<Q")
 
 
 def projection_digest(runtime: Runtime, kind: str) -> str:
-    """SHA-256, lowercase hex, of what is projected of a kind under the active profile.
+    """SHA-256, lowercase hex, of what is projected of a kind under the profile that answers.
 
     Rows are in the order of their chunk_id's UTF-8 bytes. Of each come four fields, each with its
     length in bytes before it as an unsigned 64-bit little-endian number, so that no two sets of
@@ -28,15 +28,16 @@ def projection_digest(runtime: Runtime, kind: str) -> str:
     digest = hashlib.sha256()
     with runtime.snapshot() as db:
         check_kinds(db, [kind])
-        index, active = indexes.get(db, kind), profiles.active(db)
-        if index is None or not index.enabled or active is None:
+        index = indexes.get(db, kind)
+        if index is None or not index.enabled or index.profile_id is None:
             raise KindNotVectorIndexedError(
                 f"kind {kind!r} has no vector index to digest; enable it with configure_vec"
             )
-        fingerprint = active.fingerprint.encode()
+        profile_id = index.profile_id
+        fingerprint = profiles.get(db, profile_id).fingerprint.encode()
         after = ""
-        while page := inspection.projected_page(db, kind, active.profile_id, after, PAGE_ROWS):
-            blobs = vectors.read(db, kind, active.profile_id, (key for _, key, _ in page))
+        while page := inspection.projected_page(db, kind, profile_id, after, PAGE_ROWS):
+            blobs = vectors.read(db, kind, profile_id, (key for _, key, _ in page))
             for chunk_id, key, canonical_hash in page:
                 blob = blobs.get(key)
                 if blob is None:

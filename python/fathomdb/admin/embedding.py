@@ -7,18 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from fathomdb.actors.closing import begin_close
-from fathomdb.actors.model import Model
-from fathomdb.actors.runtime import NOT_CONFIGURED, NoModel, Runtime
+from fathomdb.actors.models import Given, NoModel
 from fathomdb.config import LONGEST_SECONDS
 from fathomdb.embedders import registry
 from fathomdb.embedders.protocol import limits_of
-from fathomdb.errors import EmbeddingChangeRequiresAckError, FathomError, InvalidInputError
-from fathomdb.redact import redact
-from fathomdb.store import indexes, kinds, profiles, reuse, vectors, work
+from fathomdb.errors import EmbeddingChangeRequiresAckError, InvalidInputError
+from fathomdb.store import indexes, kinds, profiles, switching
 
 if TYPE_CHECKING:
-    from fathomdb.embedders.protocol import Embedder
+    from fathomdb.actors.runtime import Runtime
     from fathomdb.identity import EmbedderIdentity
     from fathomdb.store.profiles import Profile
     from fathomdb.store.transaction import Transaction
@@ -28,7 +25,11 @@ logger = logging.getLogger("fathomdb")
 
 @dataclass(frozen=True, slots=True)
 class ConfigureEmbeddingOutcome:
-    """What configuring did; ``stale_kinds`` are owed new vectors, ``enqueued_rows`` of them."""
+    """What configuring did; ``stale_kinds`` are owed new vectors, ``enqueued_rows`` of them.
+
+    ``replaced``: a switch to the model has begun, and the one before answers until it is done; where
+    nothing was to be embedded it is done already.
+    """
 
     outcome: Literal["activated", "unchanged", "replaced"]
     profile: str
@@ -36,54 +37,41 @@ class ConfigureEmbeddingOutcome:
     enqueued_rows: int = 0
 
 
-@dataclass(slots=True, eq=False)
-class Given:
-    """An embedder as it was given; ``built`` while it is ours to close, since a name built it."""
-
-    embedder: Embedder
-    built: bool
-
-    @staticmethod
-    def of(spec: object) -> Given:
-        """What ``registry.resolve`` makes of it."""
-        return Given(registry.resolve(spec), isinstance(spec, str))
-
-    def model(self, runtime: Runtime, profile: Profile) -> Model:
-        """A model that has it, and closes it where it was built."""
-        built, self.built = self.built, False
-        return Model(
-            self.embedder,
-            profile,
-            runtime.config,
-            runtime.counters,
-            runtime.event_loop,
-            built=built,
-        )
-
-    def close_unused(self) -> None:
-        """Closes it where it was built and no model has it."""
-        if self.built:
-            begin_close(self.embedder)
-
-
 def configure(
-    runtime: Runtime, embedder: Any, *, acknowledge_rebuild_impact: bool = False
+    runtime: Runtime,
+    embedder: Any,
+    *,
+    acknowledge_rebuild_impact: bool = False,
+    keep_previous: bool = True,
 ) -> ConfigureEmbeddingOutcome:
-    """Makes an embedder's model the one whose vectors the file holds."""
+    """Makes an embedder's model the one whose vectors the file holds, or begins the switch to it."""
+    if not isinstance(keep_previous, bool):
+        raise InvalidInputError(f"keep_previous must be True or False, got {keep_previous!r}")
     given = Given.of(embedder)
     try:
-        return _configure(runtime, given, acknowledged=acknowledge_rebuild_impact)
+        return _configure(
+            runtime, given, acknowledged=acknowledge_rebuild_impact, keep_previous=keep_previous
+        )
     finally:
         given.close_unused()
 
 
-def _configure(runtime: Runtime, given: Given, *, acknowledged: bool) -> ConfigureEmbeddingOutcome:
+def _configure(
+    runtime: Runtime, given: Given, *, acknowledged: bool, keep_previous: bool
+) -> ConfigureEmbeddingOutcome:
     # All that is asked of the embedder is asked before the commit, and outside of it.
     identity, plugin = given.embedder.identity(), registry.spec_of(given.embedder)
     limits_of(given.embedder)
     with runtime.configuring:
         outcome, profile = runtime.write(
-            lambda tx: _activate(tx, runtime, identity, plugin, acknowledged=acknowledged),
+            lambda tx: _activate(
+                tx,
+                runtime,
+                identity,
+                plugin,
+                acknowledged=acknowledged,
+                keep_previous=keep_previous,
+            ),
             # A model that became the active one and does not serve is worse than a wait.
             timeout_seconds=LONGEST_SECONDS,
         )
@@ -93,36 +81,48 @@ def _configure(runtime: Runtime, given: Given, *, acknowledged: bool) -> Configu
 
 
 def choose_at_open(runtime: Runtime, embedder: Any) -> None:
-    """Finds the embedder of the active profile, or activates the first one that was given.
+    """Finds the embedders of the profiles that the file wants, or activates the first that was given.
 
     Opening with another model than the active one changes nothing in the file.
     """
     if embedder is False:
         reason = "this engine was opened with embedder=False; leave that out to have a model serve"
-        runtime.serve(None, NoModel("no_embedder", reason))
+        runtime.models.refuse_all(NoModel("no_embedder", reason))
         return
     given: list[Given] = []
     try:
-        given.extend(Given.of(spec) for spec in _specs(embedder))
+        specs = _specs(embedder)
+        given.extend(Given.of(spec) for spec in specs)
         with runtime.snapshot() as db:
-            active = profiles.active(db)
-        if active is not None:
-            _choose(runtime, given, active)
+            wanted = profiles.wanted(db)
+        for spec, item in zip(specs, given, strict=True):
+            runtime.models.offer(spec, item.embedder.identity().fingerprint)
+        if wanted:
+            _choose(runtime, given, wanted)
         elif given and not runtime.read_only:
-            _configure(runtime, given[0], acknowledged=False)
+            _configure(runtime, given[0], acknowledged=False, keep_previous=True)
     finally:
         for item in given:
             item.close_unused()
 
 
-def _choose(runtime: Runtime, given: list[Given], active: Profile) -> None:
-    """Serves the given embedder of the active profile, or the remembered one, or says why none."""
+def _choose(runtime: Runtime, given: list[Given], wanted: list[Profile]) -> None:
+    """Puts the given embedders, or the remembered ones, to work, or says why there is none."""
+    matched: dict[int, Given] = {}
     for candidate in given:
-        if candidate.embedder.identity().fingerprint == active.fingerprint:
-            _serve(runtime, candidate, active)
-            return
-    remembered, why_not = _remembered(active)
-    if given:
+        fingerprint = candidate.embedder.identity().fingerprint
+        for profile in wanted:
+            if profile.fingerprint == fingerprint:
+                matched.setdefault(profile.profile_id, candidate)
+    runtime.models.put(
+        *(
+            matched[profile.profile_id].model(runtime.models.parts, profile)
+            for profile in wanted
+            if profile.profile_id in matched
+        )
+    )
+    active = wanted[0]
+    if given and active.profile_id not in matched:
         both = (
             f"the file's active model is {active} and the engine was opened with "
             f"{given[0].embedder.identity()}"
@@ -131,15 +131,11 @@ def _choose(runtime: Runtime, given: list[Given], active: Profile) -> None:
             "open it with the active model, or switch with "
             "admin.configure_embedding(..., acknowledge_rebuild_impact=True)"
         )
-        goes_on = "" if remembered is None else ", which does not serve"
+        goes_on = "" if runtime.model is None else ", which does not serve"
         runtime.opened_with = f"{both}{goes_on}; {how}"
         logger.warning("%s: %s", runtime.path, runtime.opened_with)
-    if remembered is not None:
-        _serve(runtime, remembered, active)
-    elif runtime.opened_with is not None:
-        runtime.serve(None, NoModel("change_pending", runtime.opened_with))
-    else:
-        runtime.serve(None, NoModel("no_embedder", why_not or NOT_CONFIGURED.reason))
+        if runtime.model is None:
+            runtime.models.say(NoModel("change_pending", runtime.opened_with))
 
 
 def _specs(embedder: Any) -> list[Any]:
@@ -152,36 +148,12 @@ def _specs(embedder: Any) -> list[Any]:
     return [embedder]
 
 
-def _remembered(active: Profile) -> tuple[Given | None, str | None]:
-    """The local plugin that the file remembers for its model, or why it cannot be built."""
-    if active.plugin is None:
-        return None, f"the file's model is {active}; pass its embedder to fathomdb.open"
-    try:
-        remembered = Given.of(active.plugin)
-        found = remembered.embedder.identity()
-    except FathomError as error:
-        return (
-            None,
-            f"the file's model is {active}, and its embedder cannot be built: {redact(str(error))}",
-        )
-    if found.fingerprint != active.fingerprint:
-        remembered.close_unused()
-        return None, (
-            f"the file's model is {active}, but the plugin {active.plugin!r} is now {found}; "
-            "vectors of the two cannot be compared"
-        )
-    return remembered, None
-
-
 def _serve(runtime: Runtime, given: Given, profile: Profile) -> None:
-    model = runtime.model
-    if (
-        model is not None
-        and model.embedder is given.embedder
-        and model.profile.profile_id == profile.profile_id
-    ):
+    model = runtime.models.get(profile.profile_id)
+    if model is not None and model.embedder is given.embedder:
+        runtime.models.refresh()
         return
-    runtime.serve(given.model(runtime, profile))
+    runtime.models.put(given.model(runtime.models.parts, profile))
 
 
 def _activate(
@@ -191,38 +163,50 @@ def _activate(
     plugin: str | None,
     *,
     acknowledged: bool,
+    keep_previous: bool,
 ) -> tuple[ConfigureEmbeddingOutcome, Profile]:
-    db = tx.db
-    before = profiles.active(db)
-    if before is not None and before.fingerprint == identity.fingerprint:
-        profiles.set_plugin(db, before.profile_id, plugin)
-        _enable_new_kinds(tx, runtime, before)
-        return ConfigureEmbeddingOutcome("unchanged", str(before)), before
+    db, now_ms = tx.db, runtime.now_ms()
+    active, building = profiles.active(db), profiles.building(db)
+    if active is None:
+        profile = profiles.add(db, identity, plugin, now_ms, state="active")
+        enqueued = _take_kinds(tx, runtime, profile)
+        return ConfigureEmbeddingOutcome("activated", str(profile), (), enqueued), profile
+    for known in (active, building):
+        if known is None or known.fingerprint != identity.fingerprint:
+            continue
+        profiles.set_plugin(db, known.profile_id, plugin)
+        if known is active and building is not None and acknowledged:
+            switching.cancel(tx)
+            return ConfigureEmbeddingOutcome("replaced", str(known)), known
+        _enable_new_kinds(tx, runtime, active)
+        return ConfigureEmbeddingOutcome("unchanged", str(known)), known
     affected = [schema.kind for schema in indexes.every(db) if schema.enabled]
-    if before is not None and affected and not acknowledged:
+    if affected and not acknowledged:
         raise EmbeddingChangeRequiresAckError(
-            f"changing from {before} to {identity} makes every vector of {', '.join(affected)} anew;"
+            f"changing from {active} to {identity} makes every vector of {', '.join(affected)} anew;"
             " pass acknowledge_rebuild_impact=True to go on",
             affected_kinds=tuple(affected),
         )
-    if before is not None:
-        reuse.forget_profile(db, before.profile_id)
-    profile = profiles.activate(db, identity, plugin, runtime.now_ms())
-    enqueued = 0
-    for kind in affected:
-        if before is not None:
-            work.delete_kind(db, kind, before.profile_id)
-            vectors.drop(db, kind, before.profile_id)
-        enqueued += indexes.enable(db, kind, profile, fence=tx.fence(), now_ms=runtime.now_ms())
-        indexes.set_state(db, kind, "stale" if before is not None else "building")
-    enqueued += _enable_new_kinds(tx, runtime, profile)
-    outcome = ConfigureEmbeddingOutcome(
-        "activated" if before is None else "replaced",
-        str(profile),
-        tuple(affected) if before is not None else (),
-        enqueued,
+    profile, enqueued = switching.begin(
+        tx, identity, plugin, keep_previous=keep_previous, now_ms=now_ms
     )
+    now_active = profiles.active(db)
+    assert now_active is not None
+    enqueued += _enable_new_kinds(tx, runtime, now_active)
+    outcome = ConfigureEmbeddingOutcome("replaced", str(profile), tuple(affected), enqueued)
     return outcome, profile
+
+
+def _take_kinds(tx: Transaction, runtime: Runtime, profile: Profile) -> int:
+    """Kinds that are enabled and have no model yet get this one, and so do new ones."""
+    enqueued = 0
+    for schema in indexes.every(tx.db):
+        if schema.enabled:
+            enqueued += indexes.enable(
+                tx.db, schema.kind, profile, fence=tx.fence(), now_ms=runtime.now_ms()
+            )
+            indexes.set_state(tx.db, schema.kind, "building")
+    return enqueued + _enable_new_kinds(tx, runtime, profile)
 
 
 def _enable_new_kinds(tx: Transaction, runtime: Runtime, profile: Profile) -> int:

@@ -50,8 +50,8 @@ def _erase(runtime: Runtime, what: Erasable, handles: list[str]) -> ErasureRecei
 
     # However long it takes: who gave up half way would not know that it is done.
     erased, shared, cursor, erasures = runtime.write(operation, timeout_seconds=LONGEST_SECONDS)
-    if runtime.model is not None:
-        runtime.model.forget_message(erasures)
+    for model in runtime.models.every():
+        model.forget_message(erasures)
     try:
         with runtime.snapshot() as db:
             wal_pending = residue.is_pending(db)

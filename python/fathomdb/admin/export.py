@@ -85,7 +85,7 @@ def export_snapshot(
             cursor = status.cursor(db)
             version = schema.version(db)
             counts = audit.count(db)
-            active = profiles.active(db)
+            profile = profiles.described(db)
             backup.copy(db, partial, progress, disowned=disowned)
         report = ExportReport(
             path=target,
@@ -96,15 +96,7 @@ def export_snapshot(
             cursor=cursor,
             created=datetime.fromtimestamp(now, UTC).isoformat(),
             counts=counts,
-            profile=None
-            if active is None
-            else {
-                "fingerprint": active.fingerprint,
-                "model_identity": active.model_identity,
-                "model_version": active.model_version,
-                "dimension": active.dimension,
-                "normalization_policy": active.normalization_policy,
-            },
+            profile=profile,
         )
         # The copy's connection is closed and its name is ours alone: a plain handle is safe here.
         backup.sync(partial)

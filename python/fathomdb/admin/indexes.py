@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from fathomdb import _native
 from fathomdb.actors import calls
+from fathomdb.admin import switch
 from fathomdb.errors import (
     EmbedderNotConfiguredError,
     InvalidInputError,
@@ -16,13 +17,14 @@ from fathomdb.errors import (
 )
 from fathomdb.pipeline.prepare import check_name
 from fathomdb.search.searcher import check_kinds
-from fathomdb.store import fts, indexes, kinds, profiles, queue
+from fathomdb.store import fts, indexes, kinds, profiles, queue, switching
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fathomdb.actors.rebuilder import RebuildActor
     from fathomdb.actors.runtime import Runtime
+    from fathomdb.admin.switch import KindSwitch, SwitchStatus
     from fathomdb.store.transaction import Transaction
 
 
@@ -37,7 +39,11 @@ class ConfigureVecOutcome:
 
 @dataclass(frozen=True, slots=True)
 class VecIndexStatus:
-    """How far the vector index of a kind is, in chunks; ages in seconds, times since the epoch."""
+    """How far the vector index of a kind is, in chunks; ages in seconds, times since the epoch.
+
+    All is said of the index that answers; ``switch`` of the one that is being built beside it, while
+    a switch to another model runs.
+    """
 
     kind: str
     enabled: bool
@@ -50,6 +56,7 @@ class VecIndexStatus:
     last_error: str | None
     last_completed_at: float | None
     embedding_identity: str | None
+    switch: KindSwitch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +112,11 @@ def disable_vec(runtime: Runtime, kind: str) -> None:
     def operation(tx: Transaction) -> None:
         kinds.ensure(tx.db, [kind], runtime.config.chunk_chars, _native.SPLITTER_VERSION)
         indexes.disable(tx.db, kind, cache=tx.cache(runtime.config.vector_cache_bytes))
+        switching.flip(tx)  # it may have been the last that a switch waited for
         tx.on_commit(runtime.progress.bump)
 
     runtime.write(operation)
+    runtime.models.refresh()
     runtime.note_kinds({kind})
 
 
@@ -120,12 +129,18 @@ def status(runtime: Runtime, kind: str) -> VecIndexStatus:
             enabled = schema is not None and schema.enabled
             return VecIndexStatus(kind, enabled, "stale", 0, 0, 0, 0, None, None, None, None)
         profile = profiles.get(db, schema.profile_id)
-        backlog = queue.backlogs(db).get((kind, schema.profile_id), queue.Backlog())
-    return status_of(runtime, schema, str(profile), backlog)
+        backlogs = queue.backlogs(db)
+        running = switch.status(runtime, db, backlogs)
+        backlog = backlogs.get((kind, schema.profile_id), queue.Backlog())
+    return status_of(runtime, schema, str(profile), backlog, running)
 
 
 def status_of(
-    runtime: Runtime, schema: indexes.IndexSchema, profile: str | None, backlog: queue.Backlog
+    runtime: Runtime,
+    schema: indexes.IndexSchema,
+    profile: str | None,
+    backlog: queue.Backlog,
+    running: SwitchStatus | None,
 ) -> VecIndexStatus:
     """A schema and its backlog as a status."""
     oldest, done = backlog.oldest_pending_at_ms, schema.last_completed_at_ms
@@ -143,6 +158,9 @@ def status_of(
         last_error=schema.last_error,
         last_completed_at=None if done is None else done / 1000,
         embedding_identity=profile,
+        switch=None
+        if running is None
+        else next((item for item in running.kinds if item.kind == schema.kind), None),
     )
 
 

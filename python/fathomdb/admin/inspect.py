@@ -6,6 +6,7 @@ What belongs here: gathering it from one snapshot. What does not: saying what it
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,7 +29,7 @@ from fathomdb.store import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from fathomdb.actors.runtime import Runtime
     from fathomdb.admin.ranks import Found, QueryReport
@@ -135,8 +136,8 @@ def inspect(
         source_ref=source_ref,
         by_vector=query is None,
     )
-    vector_of_query = None if query is None else queries.embed(runtime, query, None)
-    with runtime.snapshot() as db:
+    asked_in = _alone(runtime) if query is None else queries.asking(runtime, request, None)
+    with asked_in as (db, vectors_of_query):
         if request.kinds is not None:
             searcher.check_kinds(db, request.kinds)
         row = nodes.live(db, [node_id]).get(node_id)
@@ -147,8 +148,8 @@ def inspect(
         asked = ranks.separate(request, where, wanted, source_ref)
         found = (
             None
-            if vector_of_query is None
-            else ranks.place(db, request, vector_of_query, row, len(rows), asked)
+            if vectors_of_query is None
+            else ranks.place(db, request, vectors_of_query, row, len(rows), asked)
         )
         engine = _engine(runtime, db)
         reports = _chunks(runtime, db, row, rows, schema, found)
@@ -182,6 +183,13 @@ def inspect(
         query=asked_for,
         verdict=verdict.of_live(facts),
     )
+
+
+@contextmanager
+def _alone(runtime: Runtime) -> Iterator[tuple[Connection, None]]:
+    """A snapshot that no query is asked in."""
+    with runtime.snapshot() as db:
+        yield db, None
 
 
 def _not_live(runtime: Runtime, db: Connection, node_id: str) -> NodeReport:

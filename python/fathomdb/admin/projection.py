@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from fathomdb import cancellation
-from fathomdb.admin.embedding import Given
+from fathomdb.actors.models import Given
 from fathomdb.config import LONGEST_SECONDS, check_seconds
 from fathomdb.errors import EmbedderNotConfiguredError, InvalidInputError, ReadOnlyError
 from fathomdb.records import DrainProgress, DrainReport, TickReport, WaitReport
@@ -32,55 +32,58 @@ def drain(
     """Ticks until nothing is due, time is up or the embedder is away."""
     timeout = check_seconds("timeout", timeout)
     projector = _projector(runtime)
-    with _model(runtime, embedder) as model:
-        return projector.drain(model, timeout, progress)
+    with _models(runtime, embedder) as models:
+        return projector.drain(models, timeout, progress)
 
 
 def run_tick(runtime: Runtime, embedder: Any) -> TickReport:
     """One claim-to-apply round."""
     projector = _projector(runtime)
-    with _model(runtime, embedder) as model:
-        return projector.tick(model)
+    with _models(runtime, embedder) as models:
+        return projector.tick(models)
 
 
 @contextmanager
-def _model(runtime: Runtime, embedder: Any) -> Iterator[Model]:
-    """The model that serves, or a given embedder for as long as it is used."""
-    serving = runtime.model
+def _models(runtime: Runtime, embedder: Any) -> Iterator[tuple[Model, ...]]:
+    """The models that work, in order, or a given embedder for as long as it is used."""
     if embedder is None:
-        if serving is None:
+        working = _projector(runtime).models
+        if not working:
             raise EmbedderNotConfiguredError(runtime.no_model.reason)
-        yield serving
+        yield working
         return
     given = Given.of(embedder)
-    if serving is not None and serving.embedder is given.embedder:
-        yield serving
-        return
+    for serving in runtime.models.every():
+        if serving.embedder is given.embedder:
+            yield (serving,)
+            return
     try:
-        model = given.model(runtime, _active_profile_of(runtime, given))
+        profile = _wanted_profile_of(runtime, given)
+        model = given.model(runtime.models.parts, profile)
         try:
-            yield model
+            yield (model,)
         finally:
             model.close()
     finally:
         given.close_unused()
 
 
-def _active_profile_of(runtime: Runtime, given: Given) -> Profile:
-    """The active profile, which must be that of the embedder."""
+def _wanted_profile_of(runtime: Runtime, given: Given) -> Profile:
+    """The profile of the embedder, which must be one whose vectors the file wants."""
     with runtime.snapshot() as db:
-        active = profiles.active(db)
-    if active is None:
+        wanted = profiles.wanted(db)
+    if not wanted:
         raise EmbedderNotConfiguredError(
             "no embedding profile is active; call admin.configure_embedding first"
         )
     found = given.embedder.identity()
-    if found.fingerprint != active.fingerprint:
-        raise InvalidInputError(
-            f"the embedder is {found} and the file's active model is {active}; vectors of two "
-            "models are never mixed, switch with admin.configure_embedding"
-        )
-    return active
+    for profile in wanted:
+        if profile.fingerprint == found.fingerprint:
+            return profile
+    raise InvalidInputError(
+        f"the embedder is {found} and the file's active model is {wanted[0]}; vectors of two "
+        "models are never mixed, switch with admin.configure_embedding"
+    )
 
 
 def failed_work(runtime: Runtime, kind: str | None) -> tuple[FailedRow, ...]:
@@ -122,9 +125,7 @@ def wait(runtime: Runtime, chunk_ids: Sequence[str], timeout: float) -> WaitRepo
             with runtime.snapshot() as db:
                 active = profiles.active(db)
                 projected, pending, failed = (
-                    queue.progress(db, chunk_ids, active.profile_id)
-                    if active is not None
-                    else (0, len(chunk_ids), 0)
+                    queue.progress(db, chunk_ids) if active is not None else (0, len(chunk_ids), 0)
                 )
             reason = _why_stuck(runtime) if pending else None
             if pending and reason is None and left <= 0:

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from fathomdb.config import MAX_SEARCH_LIMIT
-from fathomdb.search import filters, hybrid, searcher, text, vector
-from fathomdb.store import conditions, indexes, nodes
+from fathomdb.search import filters, hybrid, searcher, text
+from fathomdb.store import conditions, nodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from fathomdb.search.filters import Filter
     from fathomdb.search.ranked import Ranked
-    from fathomdb.search.searcher import QueryVector, SearchRequest
+    from fathomdb.search.searcher import Queries, SearchRequest
     from fathomdb.store.connection import Connection
     from fathomdb.store.nodes import NodeRow
 
@@ -160,7 +160,7 @@ class Found:
 def place(
     db: Connection,
     request: SearchRequest,
-    query: QueryVector,
+    queries: Queries,
     node: NodeRow,
     chunk_count: int,
     asked: Sequence[Asked],
@@ -170,33 +170,22 @@ def place(
     passes = all(item.passes for item in meets(db, node, asked))
     among = request.where if passes else filters.build()
     itself = filters.build(ids=[node.node_id])
-    searched = [
-        schema.kind
-        for schema in indexes.every(db)
-        if schema.enabled
-        and query.profile is not None
-        and schema.profile_id == query.profile.profile_id
-        and (not passes or request.kinds is None or schema.kind in request.kinds)
-    ]
+    arms = searcher.vector_arms(db, request.kinds if passes else None, queries)
+    own_arms = [arm for arm in arms if node.kind in arm.kinds]
+    asked_any = any(arm.query.blob is not None for arm in arms)
 
     def by_words(within: Filter, limit: int, per_node: int) -> list[Ranked]:
         assert request.query is not None
         return text.search(db, request.query, within, limit=limit, per_node=per_node)
 
-    def by_meaning(within: Filter, limit: int, per_node: int) -> list[Ranked]:
-        if query.blob is None or query.profile is None:
-            return []
-        return vector.search(
-            db, query.blob, query.profile, searched, within, limit=limit, per_node=per_node
-        )
-
     own = max(1, min(chunk_count, MAX_SEARCH_LIMIT))
-    words, near = by_words(among, MAX_SEARCH_LIMIT, 1), by_meaning(among, MAX_SEARCH_LIMIT, 1)
+    words = by_words(among, MAX_SEARCH_LIMIT, 1)
+    near = [arm.search(db, among, limit=MAX_SEARCH_LIMIT, per_node=1) for arm in arms]
     fused = hybrid.fuse(
         words[: hybrid.CANDIDATES],
-        near[: hybrid.CANDIDATES],
+        *(rows[: hybrid.CANDIDATES] for rows in near),
         fusion="convex",
-        vector_weight=hybrid.DEFAULT_VECTOR_WEIGHT if query.blob is not None else 0.0,
+        vector_weight=hybrid.DEFAULT_VECTOR_WEIGHT if asked_any else 0.0,
         limit=2 * hybrid.CANDIDATES,
         per_node=1,
     )
@@ -204,14 +193,25 @@ def place(
         expression=text.match_expression(db, request.query),
         rank=_rank((row.node_key for row in fused), node.node_key),
         text_rank=_rank((row.node_key for row in words), node.node_key),
-        vector_rank=_rank((row.node_key for row in near), node.node_key),
+        # Within its own arm: ranks of two models are not of one order.
+        vector_rank=next(
+            (
+                rank
+                for rows in near
+                if (rank := _rank((row.node_key for row in rows), node.node_key)) is not None
+            ),
+            None,
+        ),
         text_scores={row.chunk_key: row.score for row in by_words(itself, own, own)},
         distances={
             row.chunk_key: row.distance
-            for row in by_meaning(itself, own, own)
+            for arm in own_arms
+            for row in arm.search(db, itself, limit=own, per_node=own)
             if row.distance is not None
         },
-        no_vector_reason=query.reason,
+        no_vector_reason=next(
+            (reason for query in queries.values() if (reason := query.reason) is not None), None
+        ),
     )
 
 

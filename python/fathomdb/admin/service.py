@@ -15,6 +15,7 @@ from fathomdb.admin import (
     projection,
     repair,
     status,
+    switch,
     trace,
 )
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from fathomdb.admin.integrity import IntegrityReport
     from fathomdb.admin.repair import RepairReport
     from fathomdb.admin.status import Status
+    from fathomdb.admin.switch import ProjectionImpact, PruneReport, RollbackReport
     from fathomdb.admin.trace import SourceTrace
     from fathomdb.records import DrainProgress, DrainReport, ErasureReceipt, TickReport
     from fathomdb.store.queue import FailedRow
@@ -46,22 +48,84 @@ class AdminService:
     # --- configuring ------------------------------------------------------------------------------
 
     def configure_embedding(
-        self, embedder: Any, acknowledge_rebuild_impact: bool = False
+        self,
+        embedder: Any,
+        acknowledge_rebuild_impact: bool = False,
+        *,
+        keep_previous: bool = True,
     ) -> ConfigureEmbeddingOutcome:
-        """Makes an embedder's model the one whose vectors the file holds.
+        """Makes an embedder's model the one whose vectors the file holds, or begins the switch to it.
+
+        Where kinds are indexed under another model, that one goes on answering while the new index
+        is built beside it, at backfill priority; each kind flips when its own is complete. A switch
+        that is under way is replaced. The active model, acknowledged, ends one: as ``cancel_switch``.
 
         Args:
             embedder: An Embedder, or the name of a plugin, as for ``fathomdb.open``. One that a
-                name built is closed once another takes its place; an object stays the caller's.
-            acknowledge_rebuild_impact: Needed where kinds are enabled under another model: their
-                vectors are dropped and owed anew, at backfill priority.
+                name built is closed once nothing wants its vectors; an object stays the caller's.
+            acknowledge_rebuild_impact: Needed where kinds are enabled under another model: every
+                chunk of theirs is embedded again. ``preview_projection_impact`` says what it costs.
+            keep_previous: Whether the index that is replaced is kept for :meth:`rollback`: it takes
+                as much room as before, and each fresh write is embedded by both models.
 
         Raises:
             EmbeddingChangeRequiresAckError: It was needed; nothing was changed.
         """
         return embedding.configure(
-            self._runtime, embedder, acknowledge_rebuild_impact=acknowledge_rebuild_impact
+            self._runtime,
+            embedder,
+            acknowledge_rebuild_impact=acknowledge_rebuild_impact,
+            keep_previous=keep_previous,
         )
+
+    # --- switching models -------------------------------------------------------------------------
+
+    def preview_projection_impact(self, embedder: Any) -> ProjectionImpact:
+        """What a switch to an embedder's model would cost; starts nothing and does not call it."""
+        return switch.preview(self._runtime, embedder)
+
+    def pause_switch(self) -> None:
+        """Has the building of the new index wait, over restarts too; nothing that it has is lost.
+
+        Raises:
+            SwitchStateError: No switch is under way.
+        """
+        switch.pause(self._runtime)
+
+    def resume_switch(self, *, accept_failures: bool = False) -> None:
+        """Goes on with a switch that was paused.
+
+        Args:
+            accept_failures: Kinds flip however many of their chunks failed for good; by itself none
+                does of which more than half failed.
+
+        Raises:
+            SwitchStateError: No switch is under way.
+        """
+        switch.resume(self._runtime, accept_failures=accept_failures)
+
+    def cancel_switch(self) -> PruneReport:
+        """Ends a switch and drops what it built; kinds that had flipped go back at once.
+
+        Raises:
+            SwitchStateError: No switch is under way.
+        """
+        return switch.cancel(self._runtime)
+
+    def rollback(self) -> RollbackReport:
+        """Has the model before the last switch answer again, in one transaction.
+
+        The one that answered is kept in its place, so that a second rollback undoes the first.
+        Chunks that the older index misses are made first, and counted in ``freshness`` until then.
+
+        Raises:
+            SwitchStateError: No model is kept, or a switch is under way.
+        """
+        return switch.roll_back(self._runtime)
+
+    def prune_profiles(self) -> PruneReport:
+        """Drops the vectors that are kept for a rollback, and with them what fresh writes cost more."""
+        return switch.prune(self._runtime)
 
     def configure_vec(self, kind: str, source: str = "chunks") -> ConfigureVecOutcome:
         """Enables a kind's vector index; idempotent, and what is projected is not enqueued.

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fathomdb.admin import switch
 from fathomdb.admin.indexes import VecIndexStatus, status_of
 from fathomdb.store import (
     chunks,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fathomdb.actors.runtime import Runtime
+    from fathomdb.admin.switch import SwitchStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,10 @@ class Status:
     applied, discarded, failed, reverted, reused, truncated, embed_calls, embed_seconds, outages,
     outage_seconds. ``owner_pid`` is None where no process has the file open for writing.
     ``opened_with`` names the model that this engine was opened with and the active one, where they
-    are not the same. ``erasure_pending`` is True while a reader keeps pages from before an erasure
-    in the write-ahead log: the next commit, or open for writing, after it has finished removes them.
+    are not the same. ``switch`` is the switch to another model that is under way, ``previous_profile``
+    the model that is kept for a rollback. ``erasure_pending`` is True while a reader keeps pages from
+    before an erasure in the write-ahead log: the next commit, or open for writing, after it has
+    finished removes them.
     """
 
     path: str
@@ -62,6 +66,8 @@ class Status:
     owner_pid: int | None
     heartbeat_age_seconds: float | None
     erasure_pending: bool
+    switch: SwitchStatus | None = None
+    previous_profile: str | None = None
 
     @property
     def pending(self) -> int:
@@ -89,6 +95,7 @@ def read(runtime: Runtime) -> Status:
         said = status.read(db)
         active = profiles.active(db)
         backlogs = queue.backlogs(db)
+        running, kept = switch.status(runtime, db, backlogs), profiles.previous(db)
         schemas = {schema.kind: schema for schema in indexes.every(db)}
         found = []
         for kind in kinds.every(db):
@@ -101,6 +108,7 @@ def read(runtime: Runtime) -> Status:
                     schema,
                     None if profile is None else str(profile),
                     backlogs.get((kind, schema.profile_id or 0), queue.Backlog()),
+                    running,
                 )
             found.append(
                 KindStatus(
@@ -150,4 +158,6 @@ def read(runtime: Runtime) -> Status:
         if isinstance(heartbeat, int)
         else None,
         erasure_pending=erasure_pending,
+        switch=running,
+        previous_profile=None if kept is None else str(kept),
     )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from fathomdb.admin.status import KindStatus, Status
+    from fathomdb.admin.switch import SwitchStatus
 
 WATCH_SECONDS = 1.0
 WATCH_SHARE = 5
@@ -77,6 +78,8 @@ def _shown(status: Status) -> RenderableType:
     ]
     if status.kinds:
         parts += [Text(), _kinds(status)]
+    if status.switch is not None:
+        parts += [Text(), *_switch(status.switch)]
     problems = _problems(status)
     if problems:
         parts += [Text(), *(Text(line, style=style) for line, style in problems)]
@@ -89,6 +92,8 @@ def _about(status: Status) -> RenderableType:
     grid = terminal.facts()
     grid.add_row("size", formats.size(status.file_bytes))
     grid.add_row("model", formats.printable(status.active_profile or "none: found by words only"))
+    if status.previous_profile is not None:
+        grid.add_row("kept", f"{formats.printable(status.previous_profile)}, for a rollback")
     grid.add_row("tokenizer", status.tokenizer)
     grid.add_row("commits", f"{status.cursor:,}")
     grid.add_row("owner", _owner(status))
@@ -133,6 +138,30 @@ def _kinds(status: Status) -> RenderableType:
             _state(kind),
         )
     return shown
+
+
+def _switch(switch: SwitchStatus) -> list[RenderableType]:
+    """How far the switch to another model is, kind by kind."""
+    from rich.text import Text
+
+    from fathomdb.cli import terminal
+
+    shown = terminal.table("kind", ">built", ">waiting", ">failed", ">left", "answers")
+    for kind in switch.kinds:
+        left = kind.seconds_left if kind.pending else None
+        shown.add_row(
+            formats.printable(kind.kind),
+            formats.share(kind.done, kind.chunks),
+            f"{kind.pending:,}" if kind.pending else "",
+            f"{kind.failed:,}" if kind.failed else "",
+            "" if left is None else formats.duration(left),
+            "new model" if kind.answers else "old model",
+        )
+    title = f"Switching to {formats.printable(switch.to_profile)}"
+    lines: list[RenderableType] = [Text(title, style="bold"), shown]
+    said = [switch.waits_for, *(kind.blocked for kind in switch.kinds)]
+    lines += [Text(formats.printable(line), style="yellow") for line in said if line is not None]
+    return lines
 
 
 def _indexed(kind: KindStatus) -> bool:

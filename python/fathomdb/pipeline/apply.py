@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fathomdb.pipeline.outcome import BatchOutcome, FailureCause, Stored, Tally
-from fathomdb.store import erasure, indexes, vectors, work
+from fathomdb.store import erasure, indexes, switching, vectors, work
 
 if TYPE_CHECKING:
     from fathomdb.pipeline.claim import Claim
@@ -91,6 +91,8 @@ def apply_if_claimed(
     kinds = {item.row.kind for item in stored}
     if kinds:
         indexes.note_completed(db, kinds, now_ms)
+        # Here, in the transaction of a kind's last vector: its new index answers from then on.
+        tally.flipped = len(switching.flip_kinds(tx, kinds, outcome.claim.profile_id))
     if outcome.error is not None:
         # Rows that are gone may have been erased, and a message may quote a text of its batch, or
         # that of an outage one of the batch which began it.

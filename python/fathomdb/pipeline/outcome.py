@@ -182,6 +182,8 @@ class Tally:
     discard_reasons: Counter[str] = field(default_factory=Counter)
     reused: int = 0
     unavailable_ticks: int = 0
+    flipped: int = 0
+    """Kinds whose new index answers since."""
 
     def add(self, other: Tally) -> None:
         """Adds another tally to this one."""
@@ -192,6 +194,7 @@ class Tally:
         self.discard_reasons.update(other.discard_reasons)
         self.reused += other.reused
         self.unavailable_ticks += other.unavailable_ticks
+        self.flipped += other.flipped
 
     @property
     def discarded(self) -> int:

@@ -115,8 +115,15 @@ def _refuse(where: str, profile: Profile, column: int | None, cause: str, detail
     raise InvalidInputError(f"the vector of {where} cannot be compared with others: {detail}")
 
 
-def store(tx: Transaction, ready: Sequence[Owed], wanted: Mapping[str, int], now_ms: int) -> None:
+def store(
+    tx: Transaction,
+    ready: Sequence[Owed],
+    wanted: Mapping[str, Sequence[indexes.Owed]],
+    now_ms: int,
+) -> None:
     """Stores ready vectors for chunks that are there, and ends the work that owed them.
+
+    What the same chunks are owed under another model, while one is switched to or kept, is enqueued.
 
     Raises:
         InvalidInputError: The active model is another than the vectors were checked for.
@@ -130,7 +137,7 @@ def store(tx: Transaction, ready: Sequence[Owed], wanted: Mapping[str, int], now
         )
     by_kind: dict[str, list[Owed]] = {}
     for item in ready:
-        if wanted.get(item.kind) != active.profile_id:
+        if active.profile_id not in (profile_id for profile_id, _ in wanted.get(item.kind, ())):
             raise KindNotVectorIndexedError(
                 f"ready vectors were given for kind {item.kind!r}, which has no vector index; "
                 "enable it with admin.configure_vec(kind), or leave the vectors out"
@@ -139,6 +146,19 @@ def store(tx: Transaction, ready: Sequence[Owed], wanted: Mapping[str, int], now
     for kind, items in by_kind.items():
         for first in range(0, len(items), PAGE_ROWS):
             _store(tx, kind, active, items[first : first + PAGE_ROWS])
+        chunk_keys = [item.chunk_key for item in items]
+        for profile_id, priority in wanted[kind]:
+            there = vectors.ledger(tx.db, profile_id, chunk_keys)
+            if missing := [key for key in chunk_keys if key not in there]:
+                work.enqueue(
+                    tx.db,
+                    kind,
+                    profile_id,
+                    missing,
+                    priority=priority,
+                    fence=tx.fence(),
+                    now_ms=now_ms,
+                )
     indexes.note_completed(tx.db, by_kind, now_ms)
 
 

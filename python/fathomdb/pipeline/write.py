@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fathomdb import _native
-from fathomdb.config import INCREMENTAL_PRIORITY
 from fathomdb.errors import InvalidInputError
 from fathomdb.pipeline import ready
 from fathomdb.pipeline.prepare import PreparedChunk, PreparedNode, encode_properties
@@ -298,7 +297,7 @@ def _enqueue(
     tx: Transaction,
     changes: _Changes,
     owed: dict[str, list[int]],
-    wanted: dict[str, int],
+    wanted: dict[str, list[indexes.Owed]],
     now_ms: int,
 ) -> int:
     # What was owed under a kind that is no longer theirs goes, wanted now or not.
@@ -308,29 +307,25 @@ def _enqueue(
         work.delete_chunks(tx.db, left)
     enqueued = 0
     for kind in owed.keys() & wanted.keys():
-        work.enqueue(
-            tx.db,
-            kind,
-            wanted[kind],
-            owed[kind],
-            priority=INCREMENTAL_PRIORITY,
-            fence=tx.fence(),
-            now_ms=now_ms,
-        )
+        for profile_id, priority in wanted[kind]:
+            work.enqueue(
+                tx.db,
+                kind,
+                profile_id,
+                owed[kind],
+                priority=priority,
+                fence=tx.fence(),
+                now_ms=now_ms,
+            )
         enqueued += len(owed[kind])
     return enqueued
 
 
 def _wanted_profiles(
     tx: Transaction, written_kinds: set[str], context: WriteContext
-) -> dict[str, int]:
-    """The profile that each kind wants vectors under; enables kinds that are new, where asked."""
+) -> dict[str, list[indexes.Owed]]:
+    """What each kind wants vectors under; enables kinds that are new, where asked."""
     schemas = indexes.of_kinds(tx.db, written_kinds)
-    wanted = {
-        kind: schema.profile_id
-        for kind, schema in schemas.items()
-        if schema.enabled and schema.profile_id is not None
-    }
     fresh_kinds = [
         kind for kind in sorted(written_kinds - schemas.keys()) if context.auto_enable(kind)
     ]
@@ -339,8 +334,7 @@ def _wanted_profiles(
         for kind in fresh_kinds:
             # Before this request's chunks are stored: they are owed as fresh work, not as backfill.
             indexes.enable(tx.db, kind, profile, fence=tx.fence(), now_ms=context.now_ms)
-            wanted[kind] = profile.profile_id
-    return wanted
+    return indexes.owed_under(tx.db, written_kinds)
 
 
 def merge_patch(target: Any, patch: Any) -> Any:

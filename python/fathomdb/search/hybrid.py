@@ -33,23 +33,28 @@ class Fused:
 
 def fuse(
     text: Sequence[Ranked],
-    vector: Sequence[Ranked],
-    *,
+    *vectors: Sequence[Ranked],
     fusion: Fusion,
     vector_weight: float,
     limit: int,
     per_node: int,
 ) -> list[Fused]:
-    """The best chunks of both arms, at most ``per_node`` of a node, ties by the nodes' keys.
+    """The best chunks of all arms, at most ``per_node`` of a node, ties by the nodes' keys.
 
     A node's score in an arm is that of its best chunk there. ``convex``: scores of each arm are
     scaled to [0, 1] between its own worst and best, what an arm did not find has 0, and
     ``vector_weight`` is the vector arm's share. ``rrf``: each arm gives its share divided by
     ``RRF_K`` + rank.
+
+    Each of ``vectors`` is what one model found, an arm of its own: distances of two models say
+    nothing of each other, so each arm is weighed by itself and none is sorted among another's. A
+    node's chunks are all in one of them, since a kind answers under one model.
     """
     weigh = _convex if fusion == "convex" else _reciprocal
     text_scores = weigh(_best(text))
-    vector_scores = weigh(_best(vector))
+    vector_scores: dict[int, float] = {}
+    for arm in vectors:
+        vector_scores |= weigh(_best(arm))
     scores = {
         node: (1.0 - vector_weight) * text_scores.get(node, 0.0)
         + vector_weight * vector_scores.get(node, 0.0)
@@ -58,9 +63,10 @@ def fuse(
     of_node: dict[int, dict[int, tuple[Ranked | None, Ranked | None]]] = {}
     for row in text:
         of_node.setdefault(row.node_key, {})[row.chunk_key] = (row, None)
-    for row in vector:
-        found = of_node.setdefault(row.node_key, {})
-        found[row.chunk_key] = (found.get(row.chunk_key, (None, None))[0], row)
+    for arm in vectors:
+        for row in arm:
+            found = of_node.setdefault(row.node_key, {})
+            found[row.chunk_key] = (found.get(row.chunk_key, (None, None))[0], row)
     fused: list[Fused] = []
     for node in sorted(scores, key=lambda key: (-scores[key], key)):
         ordered = sorted(of_node[node].items(), key=lambda item: _within_node(*item))

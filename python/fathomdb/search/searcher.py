@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -17,12 +17,13 @@ from fathomdb.records import Freshness
 from fathomdb.search import filters, hybrid, text, vector
 from fathomdb.search.hybrid import FUSIONS, Fused, Fusion
 from fathomdb.search.result import Arm, Degraded, Hit, SearchResult
-from fathomdb.store import chunks, indexes, kinds, queue, status
+from fathomdb.store import chunks, indexes, kinds, profiles, queue, status
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from fathomdb.search.filters import Filter
+    from fathomdb.search.ranked import Ranked
     from fathomdb.store.connection import Connection
     from fathomdb.store.profiles import Profile
 
@@ -44,6 +45,10 @@ class SearchRequest:
     vector_weight: float
     exact: bool
     explain: bool
+
+
+Queries = Mapping[int, "QueryVector"]
+"""What a query is under each profile that answers for a kind of the search, by profile_id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +152,60 @@ def check_kinds(db: Connection, named: Iterable[str]) -> None:
             raise InvalidInputError(f"unknown kind {name!r}; kinds of this file: {there}")
 
 
-def run(db: Connection, request: SearchRequest, query: QueryVector) -> SearchResult:
-    """Searches one snapshot.
+def answering(db: Connection, request: SearchRequest) -> list[Profile]:
+    """The profiles that answer for the kinds of a search, the active one first.
+
+    More than one while a switch of models runs; the active one where no kind is indexed, and none
+    where there is no model.
+    """
+    wanted = profiles.wanted(db)
+    serving = {
+        schema.profile_id
+        for schema in indexes.every(db)
+        if schema.enabled and (request.kinds is None or schema.kind in request.kinds)
+    }
+    return [item for item in wanted if item.profile_id in serving] or wanted[:1]
+
+
+@dataclass(frozen=True, slots=True)
+class VectorArm:
+    """What one model finds: the nearest chunks of the kinds that answer under its profile."""
+
+    query: QueryVector
+    kinds: tuple[str, ...]
+
+    def search(self, db: Connection, where: Filter, *, limit: int, per_node: int) -> list[Ranked]:
+        """The nearest chunks, closest first; none where the query has no vector."""
+        if self.query.blob is None or self.query.profile is None:
+            return []
+        return vector.search(
+            db,
+            self.query.blob,
+            self.query.profile,
+            self.kinds,
+            where,
+            limit=limit,
+            per_node=per_node,
+        )
+
+
+def vector_arms(db: Connection, kinds: Iterable[str] | None, queries: Queries) -> list[VectorArm]:
+    """An arm for each profile that answers for these kinds (None: for all), and was asked."""
+    named = None if kinds is None else {*kinds}
+    of_profile: dict[int, list[str]] = {}
+    for schema in indexes.every(db):
+        if (
+            schema.enabled
+            and schema.profile_id is not None
+            and schema.profile_id in queries
+            and (named is None or schema.kind in named)
+        ):
+            of_profile.setdefault(schema.profile_id, []).append(schema.kind)
+    return [VectorArm(queries[key], tuple(names)) for key, names in of_profile.items()]
+
+
+def run(db: Connection, request: SearchRequest, queries: Queries) -> SearchResult:
+    """Searches one snapshot; ``queries`` has one for each profile that is ``answering``.
 
     Raises:
         InvalidInputError: A kind that the file does not know.
@@ -156,7 +213,7 @@ def run(db: Connection, request: SearchRequest, query: QueryVector) -> SearchRes
     """
     if request.kinds is not None:
         check_kinds(db, request.kinds)
-    seen = _look(db, request, query)
+    seen = _look(db, request, queries)
     per_arm = (
         request.limit
         if request.mode != "hybrid"
@@ -169,39 +226,43 @@ def run(db: Connection, request: SearchRequest, query: QueryVector) -> SearchRes
         if request.query is not None and request.mode != "semantic"
         else []
     )
-    near = (
-        vector.search(
-            db,
-            query.blob,
-            query.profile,
-            seen.kinds,
-            request.where,
-            limit=per_arm,
-            per_node=request.chunks_per_node,
-        )
-        if query.blob is not None and query.profile is not None
-        else []
-    )
+    arms = [] if request.mode == "text" else vector_arms(db, request.kinds, queries)
+    near = [
+        arm.search(db, request.where, limit=per_arm, per_node=request.chunks_per_node)
+        for arm in arms
+    ]
+    asked = any(arm.query.blob is not None for arm in arms)
     if request.mode == "hybrid":
         fused = hybrid.fuse(
             found,
-            near,
+            *near,
             fusion=request.fusion,
             # Where there is no vector arm, the words alone decide.
-            vector_weight=request.vector_weight if query.blob is not None else 0.0,
+            vector_weight=request.vector_weight if asked else 0.0,
             limit=request.limit,
             per_node=request.chunks_per_node,
         )
     elif request.mode == "text":
         fused = [Fused(row.chunk_key, row.node_key, row.score, row, None) for row in found]
+    elif len(near) > 1:
+        # By their ranks: how near they are to the query, two models cannot say to each other.
+        fused = hybrid.fuse(
+            [],
+            *near,
+            fusion="rrf",
+            vector_weight=1.0,
+            limit=request.limit,
+            per_node=request.chunks_per_node,
+        )
     else:
-        fused = [Fused(row.chunk_key, row.node_key, row.score, None, row) for row in near]
+        rows = near[0] if near else []
+        fused = [Fused(row.chunk_key, row.node_key, row.score, None, row) for row in rows]
     return SearchResult(
         hits=_hits(db, fused),
         freshness=seen.freshness,
         degraded=seen.degraded,
         reason=seen.reason,
-        explanation=_explain(db, request, query, seen, fused, len(found), len(near))
+        explanation=_explain(db, request, queries, arms, fused, len(found), [*map(len, near)])
         if request.explain
         else None,
     )
@@ -209,32 +270,35 @@ def run(db: Connection, request: SearchRequest, query: QueryVector) -> SearchRes
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """Which kinds have a vector index, and what it does not hold yet."""
+    """What the vector indexes of a search do not hold yet, and why it sees less than it should."""
 
-    kinds: tuple[str, ...]
     freshness: Freshness
     degraded: Degraded | None
     reason: str | None
 
 
-def _look(db: Connection, request: SearchRequest, query: QueryVector) -> _Seen:
+def _look(db: Connection, request: SearchRequest, queries: Queries) -> _Seen:
     schemas = [
         schema
         for schema in indexes.every(db)
         if request.kinds is None or schema.kind in request.kinds
     ]
     enabled = [schema for schema in schemas if schema.enabled]
-    profile_id = query.profile.profile_id if query.profile else None
+    of_profile: dict[int, list[str]] = {}
+    for schema in enabled:
+        if schema.profile_id is not None:
+            of_profile.setdefault(schema.profile_id, []).append(schema.kind)
     pending = failed = 0
     exact = True
-    if profile_id is not None:
-        pending, failed, exact = queue.waiting_within(db, profile_id, request.where.condition)
+    for profile_id, names in of_profile.items():
+        waiting = queue.waiting_within(db, profile_id, names, request.where.condition)
+        pending, failed, exact = pending + waiting[0], failed + waiting[1], exact and waiting[2]
     freshness = Freshness(status.cursor(db), pending, failed, exact)
-    searched = tuple(schema.kind for schema in enabled if schema.profile_id == profile_id)
     if request.mode == "text":
-        return _Seen(searched, freshness, None, None)
-    if query.degraded is not None:
-        return _Seen(searched, freshness, query.degraded, query.reason)
+        return _Seen(freshness, None, None)
+    for query in queries.values():
+        if query.degraded is not None:
+            return _Seen(freshness, query.degraded, query.reason)
     unindexed = (
         indexes.unindexed_kinds(db, request.where.condition)
         if request.kinds is None
@@ -245,14 +309,14 @@ def _look(db: Connection, request: SearchRequest, query: QueryVector) -> _Seen:
             f"no vector index for {', '.join(unindexed) or 'any kind'}; "
             "enable it with admin.configure_vec(kind)"
         )
-        if request.mode == "semantic" and not searched:
+        if request.mode == "semantic" and not enabled:
             raise KindNotVectorIndexedError(reason)
-        return _Seen(searched, freshness, "kind_not_indexed", reason)
+        return _Seen(freshness, "kind_not_indexed", reason)
     building = [schema.kind for schema in enabled if schema.state != "fresh"]
     if building:
         reason = f"the vector index of {', '.join(building)} is being built"
-        return _Seen(searched, freshness, "building", reason)
-    return _Seen(searched, freshness, None, None)
+        return _Seen(freshness, "building", reason)
+    return _Seen(freshness, None, None)
 
 
 def _hits(db: Connection, fused: Sequence[Fused]) -> tuple[Hit, ...]:
@@ -297,11 +361,11 @@ def decode_properties(stored: str | None) -> dict[str, Any] | None:
 def _explain(
     db: Connection,
     request: SearchRequest,
-    query: QueryVector,
-    seen: _Seen,
+    queries: Queries,
+    arms: Sequence[VectorArm],
     fused: Sequence[Fused],
     text_candidates: int,
-    vector_candidates: int,
+    vector_candidates: Sequence[int],
 ) -> dict[str, Any]:
     return {
         "mode": request.mode,
@@ -310,11 +374,22 @@ def _explain(
         "text_expression": None
         if request.query is None
         else text.match_expression(db, request.query),
-        "profile": None if query.profile is None else str(query.profile),
-        "vector_kinds": list(seen.kinds),
+        "profile": ", ".join(str(query.profile) for query in queries.values() if query.profile)
+        or None,
+        "vector_kinds": [kind for arm in arms for kind in arm.kinds],
+        "vector_arms": [
+            {
+                "profile": str(arm.query.profile),
+                "fingerprint": None if arm.query.profile is None else arm.query.profile.fingerprint,
+                "kinds": list(arm.kinds),
+                "candidates": count,
+                "reason": arm.query.reason,
+            }
+            for arm, count in zip(arms, vector_candidates, strict=True)
+        ],
         # Every vector is compared today, asked for or not.
-        "exact": request.exact or query.blob is not None,
-        "candidates": {"text": text_candidates, "vector": vector_candidates},
+        "exact": request.exact or any(arm.query.blob is not None for arm in arms),
+        "candidates": {"text": text_candidates, "vector": sum(vector_candidates)},
         "hits": [
             {
                 "text_score": None if item.text is None else item.text.score,

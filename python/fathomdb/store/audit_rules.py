@@ -29,10 +29,10 @@ INDEX_RULES: tuple[Rule, ...] = (
     Rule(
         "index_profile",
         "vector_index_schemas",
-        "the vector index of kind {detail} is enabled under a profile that is not active",
+        "the vector index of kind {detail} is enabled under a profile that does not serve",
         "SELECT NULL, NULL, NULL, s.kind FROM vector_index_schemas AS s "
         "LEFT JOIN vector_embedding_profiles AS p USING (profile_id) "
-        "WHERE s.enabled = 1 AND p.state IS NOT 'active'",
+        "WHERE s.enabled = 1 AND coalesce(p.state, '') NOT IN ('active', 'building')",
     ),
     Rule(
         "index_disabled",
@@ -121,10 +121,9 @@ RULES: tuple[Rule, ...] = (
         "vector_not_owed",
         "vector_projection_work",
         "chunk {chunk} has neither a vector nor work, and its kind {detail} is indexed",
-        "SELECT c.chunk_key, c.chunk_id, n.logical_id, n.kind FROM vector_index_schemas AS s "
+        "SELECT c.chunk_key, c.chunk_id, n.logical_id, n.kind FROM wanted_vectors AS s "
         "JOIN nodes AS n ON n.kind = s.kind AND n.superseded_cursor IS NULL "
-        "JOIN chunks AS c USING (node_key) WHERE s.enabled = 1 AND s.profile_id IS NOT NULL "
-        "AND NOT EXISTS (SELECT 1 FROM vector_ledger AS l WHERE l.chunk_key = c.chunk_key "
+        "JOIN chunks AS c USING (node_key) WHERE NOT EXISTS (SELECT 1 FROM vector_ledger AS l WHERE l.chunk_key = c.chunk_key "
         "AND l.profile_id = s.profile_id) AND NOT EXISTS (SELECT 1 FROM vector_projection_work "
         "AS w WHERE w.chunk_key = c.chunk_key AND w.profile_id = s.profile_id)",
     ),
@@ -172,8 +171,8 @@ RULES: tuple[Rule, ...] = (
         "vector_projection_work",
         "chunk {chunk} has work under profile {detail}, and its kind is not indexed under it",
         f"SELECT w.work_id, c.chunk_id, n.logical_id, w.profile_id {_OF_WORK}"
-        "WHERE NOT EXISTS (SELECT 1 FROM vector_index_schemas AS s WHERE s.kind = n.kind "
-        "AND s.enabled = 1 AND s.profile_id = w.profile_id)",
+        "WHERE NOT EXISTS (SELECT 1 FROM wanted_vectors AS s WHERE s.kind = n.kind "
+        "AND s.profile_id = w.profile_id)",
     ),
     Rule(
         "work_fence",
@@ -202,8 +201,8 @@ RULES: tuple[Rule, ...] = (
         "vector_ledger",
         "chunk {chunk} has a vector under profile {detail}, and its kind is not indexed under it",
         f"SELECT l.chunk_key, c.chunk_id, n.logical_id, l.profile_id {_OF_LEDGER}"
-        "WHERE NOT EXISTS (SELECT 1 FROM vector_index_schemas AS s WHERE s.kind = n.kind "
-        "AND s.enabled = 1 AND s.profile_id = l.profile_id)",
+        "WHERE NOT EXISTS (SELECT 1 FROM wanted_vectors AS s WHERE s.kind = n.kind "
+        "AND s.profile_id = l.profile_id)",
     ),
     Rule(
         "cache_live",

@@ -110,24 +110,24 @@ def vector_tables(db: apsw.Connection, found: list[tuple[str, Profile]]) -> Iter
     """Says which tables are missing, wrong or unknown; those that can be read go to ``found``."""
     there = vectors.tables(db)
     known = profiles.every(db)
-    for index in indexes.every(db):
-        profile = known.get(index.profile_id) if index.profile_id is not None else None
-        if not index.enabled or profile is None:
+    for kind, profile_id in indexes.wanted(db):
+        profile = known.get(profile_id)
+        if profile is None:
             continue
-        table = vectors.table_name(index.kind, profile.profile_id)
+        table = vectors.table_name(kind, profile_id)
         sql = there.pop(table, None)
-        if profile.dimension is None or profile.state != "active":
+        if profile.dimension is None or profile.state == "retired":
             continue  # no table before the first batch, or a model that is a finding itself
         if sql is None:
             yield Finding(
-                "vector_table_missing", table, f"kind {index.kind} is indexed and has no {table}"
+                "vector_table_missing", table, f"kind {kind} is indexed and has no {table}"
             )
         elif not vectors.is_made_for(sql, profile):
             yield Finding(
                 "vector_table_definition", table, f"{table} is not made for {profile}: {sql}"
             )
         else:
-            found.append((index.kind, profile))
+            found.append((kind, profile))
     for table in there:
         yield Finding(
             "vector_table_unknown", table, f"no indexed kind has the vector table {table}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import apsw
 
 from fathomdb.store import keys
+from fathomdb.store.connection import only_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -173,6 +174,31 @@ def count_between(db: apsw.Connection, kind: str, first_key: int, last_key: int)
             "WHERE n.kind = ? AND c.chunk_key BETWEEN ? AND ?",
             (kind, first_key, last_key),
         ).get
+    )
+
+
+class Owed(NamedTuple):
+    """Chunks of a kind, those that have a current vector under a profile, and characters of others."""
+
+    chunks: int
+    projected: int
+    characters: int
+
+
+def owed(db: apsw.Connection, kind: str, profile_id: int) -> Owed:
+    """What it takes to give every chunk of a kind a vector under a profile; reads every text."""
+    return Owed(
+        *only_row(
+            db.execute(
+                "SELECT count(*), count(l.chunk_key), "
+                "coalesce(sum(length(c.text)) FILTER (WHERE l.chunk_key IS NULL), 0) "
+                "FROM nodes AS n JOIN chunks AS c USING (node_key) LEFT JOIN vector_ledger AS l "
+                "ON l.chunk_key = c.chunk_key AND l.profile_id = ? "
+                "AND l.canonical_hash = c.canonical_hash "
+                "WHERE n.kind = ? AND n.superseded_cursor IS NULL",
+                (profile_id, kind),
+            )
+        )
     )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from fathomdb.store import keys, vectors, work
+from fathomdb.config import BACKFILL_PRIORITY, INCREMENTAL_PRIORITY
+from fathomdb.store import keys, profiles, vectors, work
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,12 +70,48 @@ def of_kinds(db: apsw.Connection, kinds: Iterable[str]) -> dict[str, IndexSchema
 
 def of_table(db: apsw.Connection, table: str) -> tuple[str, int] | None:
     """(kind, profile_id) of the enabled kind whose vectors are in a table, or None."""
-    for schema in every(db):
-        if schema.enabled and schema.profile_id is not None:
-            found = (schema.kind, schema.profile_id)
-            if vectors.table_name(*found) == table:
-                return found
+    for found in wanted(db):
+        if vectors.table_name(*found) == table:
+            return found
     return None
+
+
+def wanted(db: apsw.Connection) -> list[tuple[str, int]]:
+    """Every (kind, profile_id) that vectors are wanted under, by kind."""
+    return list(db.execute("SELECT kind, profile_id FROM wanted_vectors ORDER BY kind, profile_id"))
+
+
+def kinds_under(db: apsw.Connection, profile_id: int) -> list[str]:
+    """The kinds that want vectors under a profile, by name."""
+    rows = db.execute(
+        "SELECT kind FROM wanted_vectors WHERE profile_id = ? ORDER BY kind", (profile_id,)
+    )
+    return [row[0] for row in rows]
+
+
+class Owed(NamedTuple):
+    """A profile that a written chunk of a kind is owed a vector under, and how soon."""
+
+    profile_id: int
+    priority: int
+
+
+def owed_under(db: apsw.Connection, kinds: Iterable[str]) -> dict[str, list[Owed]]:
+    """What a write owes a chunk of each of these kinds; a kind that is not indexed owes nothing.
+
+    Fresh for the index that answers and for one that is being built; at backfill priority for one
+    that is only kept.
+    """
+    found: dict[str, list[Owed]] = {}
+    for kind, profile_id, fresh in db.execute(
+        "SELECT v.kind, v.profile_id, v.serves OR p.state = 'building' FROM wanted_vectors AS v "
+        "JOIN vector_embedding_profiles AS p USING (profile_id) "
+        "WHERE v.kind IN (SELECT value FROM carray(?)) ORDER BY v.kind, p.state",
+        (keys.texts(kinds),),
+    ):
+        priority = INCREMENTAL_PRIORITY if fresh else BACKFILL_PRIORITY
+        found.setdefault(kind, []).append(Owed(profile_id, priority))
+    return found
 
 
 def unindexed_kinds(db: apsw.Connection, condition: Condition) -> list[str]:
@@ -91,13 +128,20 @@ def unindexed_kinds(db: apsw.Connection, condition: Condition) -> list[str]:
 
 
 def enable(db: apsw.Connection, kind: str, profile: Profile, *, fence: int, now_ms: int) -> int:
-    """Enables a kind under a profile and enqueues what is not projected yet; returns the rows.
+    """Enables a kind under the active profile; returns the rows that the index is owed by this.
 
-    Makes the vector table where the dimension is known; idempotent.
+    A profile that is being built or kept gets its index of the kind too. Idempotent: an index that
+    answers already under the profile that is being built goes on answering.
     """
-    if profile.dimension is not None:
-        vectors.create(db, kind, profile)
-    enqueued = work.enqueue_missing(db, kind, profile.profile_id, fence=fence, now_ms=now_ms)
+    known, wanted_profiles = get(db, kind), profiles.wanted(db)
+    if known is not None and known.enabled:
+        answers = [item for item in wanted_profiles if item.profile_id == known.profile_id]
+        profile = answers[0] if answers else profile
+    owed = {
+        item.profile_id: add_index(db, kind, item, fence=fence, now_ms=now_ms)
+        for item in wanted_profiles
+    }
+    enqueued = owed[profile.profile_id]
     db.execute(
         "INSERT INTO vector_index_schemas (kind, enabled, source, state, profile_id) "
         "VALUES (?1, 1, 'chunks', ?2, ?3) ON CONFLICT (kind) DO UPDATE SET enabled = 1, "
@@ -107,17 +151,46 @@ def enable(db: apsw.Connection, kind: str, profile: Profile, *, fence: int, now_
     return enqueued
 
 
+def add_index(db: apsw.Connection, kind: str, profile: Profile, *, fence: int, now_ms: int) -> int:
+    """Enqueues what a kind has no current vector for under a profile; returns the rows.
+
+    Makes the vector table where the dimension is known; idempotent.
+    """
+    if profile.dimension is not None:
+        vectors.create(db, kind, profile)
+    return work.enqueue_missing(db, kind, profile.profile_id, fence=fence, now_ms=now_ms)
+
+
+def drop_index(
+    db: apsw.Connection, kind: str, profile_id: int, *, cache: Cache | None = None
+) -> None:
+    """Removes the work and the vectors of a kind under a profile, to the cache at most."""
+    work.delete_kind(db, kind, profile_id)
+    vectors.drop(db, kind, profile_id, cache=cache)
+
+
 def disable(db: apsw.Connection, kind: str, *, cache: Cache | None = None) -> None:
     """Disables a kind: its work and its vectors go in the same transaction, to the cache at most."""
-    schema = get(db, kind)
-    if schema is not None and schema.profile_id is not None:
-        work.delete_kind(db, kind, schema.profile_id)
-        vectors.drop(db, kind, schema.profile_id, cache=cache)
+    for of_kind, profile_id in wanted(db):
+        if of_kind == kind:
+            drop_index(db, kind, profile_id, cache=cache)
     db.execute(
         "INSERT INTO vector_index_schemas (kind, enabled, source, state) "
         "VALUES (?, 0, 'chunks', 'stale') ON CONFLICT (kind) DO UPDATE SET enabled = 0, "
         "state = 'stale', profile_id = NULL, last_error = NULL, rebuild_after_key = NULL",
         (kind,),
+    )
+
+
+def serve_under(db: apsw.Connection, kind: str, profile_id: int) -> None:
+    """Has the index of a kind under a profile answer from now on.
+
+    A rebuild that was under way was one of the index that answered before.
+    """
+    db.execute(
+        "UPDATE vector_index_schemas SET profile_id = ?, state = 'fresh', last_error = NULL, "
+        "rebuild_after_key = NULL WHERE kind = ?",
+        (profile_id, kind),
     )
 
 

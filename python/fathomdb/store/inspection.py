@@ -65,7 +65,7 @@ def counts_of_source(db: apsw.Connection, source_ref: str) -> tuple[int, int, in
             "SELECT count(*), count(l.chunk_key), count(*) FILTER (WHERE w.state <> 'failed'), "
             "count(*) FILTER (WHERE w.state = 'failed') "
             "FROM nodes AS n JOIN chunks AS c USING (node_key) "
-            "LEFT JOIN vector_embedding_profiles AS p ON p.state = 'active' "
+            "LEFT JOIN vector_index_schemas AS p ON p.kind = n.kind AND p.enabled = 1 "
             "LEFT JOIN vector_ledger AS l "
             "ON l.chunk_key = c.chunk_key AND l.profile_id = p.profile_id "
             "LEFT JOIN vector_projection_work AS w "

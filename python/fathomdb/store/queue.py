@@ -56,6 +56,36 @@ def unsettled(db: apsw.Connection, profile_id: int) -> int:
     )
 
 
+def has_unsettled(db: apsw.Connection, kind: str, profile_id: int) -> bool:
+    """Whether anything of a kind under a profile is neither failed nor done."""
+    return any(
+        db.execute(
+            f"SELECT 1 FROM vector_projection_work WHERE {states} AND profile_id = ? AND kind = ? "
+            "LIMIT 1",
+            (profile_id, kind),
+        ).fetchone()
+        for states in ("state = 'pending'", "state = 'inflight'")
+    )
+
+
+def count_failed(db: apsw.Connection, kind: str, profile_id: int) -> int:
+    """Rows of a kind under a profile that failed for good."""
+    return int(
+        db.execute(
+            "SELECT count(*) FROM vector_projection_work WHERE state = 'failed' AND kind = ? "
+            "AND profile_id = ?",
+            (kind, profile_id),
+        ).get
+    )
+
+
+def count_stored(db: apsw.Connection, profile_id: int) -> int:
+    """Vectors that are there under a profile."""
+    return int(
+        db.execute("SELECT count(*) FROM vector_ledger WHERE profile_id = ?", (profile_id,)).get
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class FailedRow:
     """A failed row; ``cause`` is one word, ``message`` the last error's own."""
@@ -105,19 +135,23 @@ def of_chunks(db: apsw.Connection, chunk_keys: Iterable[int]) -> list[ChunkWork]
     return [ChunkWork(*row) for row in rows]
 
 
-def progress(
-    db: apsw.Connection, chunk_ids: Sequence[str], profile_id: int
-) -> tuple[int, int, int]:
-    """(projected, unsettled, failed) of these chunk ids under a profile; what is gone is none."""
+def progress(db: apsw.Connection, chunk_ids: Sequence[str]) -> tuple[int, int, int]:
+    """(projected, unsettled, failed) of these chunk ids in the indexes that answer.
+
+    What is gone, and what no index wants, is none of them.
+    """
     row = only_row(
         db.execute(
             "SELECT count(*) FILTER (WHERE l.chunk_key IS NOT NULL AND w.work_id IS NULL), "
             "count(*) FILTER (WHERE w.state <> 'failed'), count(*) FILTER (WHERE w.state = 'failed') "
             "FROM carray(?1) AS k JOIN chunks AS c ON c.chunk_id = k.value "
+            "JOIN nodes AS n USING (node_key) "
+            "JOIN vector_index_schemas AS s ON s.kind = n.kind AND s.enabled = 1 "
             "LEFT JOIN vector_projection_work AS w "
-            "ON w.chunk_key = c.chunk_key AND w.profile_id = ?2 "
-            "LEFT JOIN vector_ledger AS l ON l.chunk_key = c.chunk_key AND l.profile_id = ?2",
-            (keys.texts(chunk_ids), profile_id),
+            "ON w.chunk_key = c.chunk_key AND w.profile_id = s.profile_id "
+            "LEFT JOIN vector_ledger AS l "
+            "ON l.chunk_key = c.chunk_key AND l.profile_id = s.profile_id",
+            (keys.texts(chunk_ids),),
         )
     )
     return int(row[0]), int(row[1]), int(row[2])
@@ -128,22 +162,24 @@ COUNTED_WORK = 10_000
 
 
 def waiting_within(
-    db: apsw.Connection, profile_id: int, condition: Condition
+    db: apsw.Connection, profile_id: int, kinds: Iterable[str], condition: Condition
 ) -> tuple[int, int, bool]:
-    """(pending, failed, exact) rows of a profile whose node ``n`` meets a condition.
+    """(pending, failed, exact) rows of these kinds under a profile, whose node ``n`` meets a condition.
 
     Looks at the first COUNTED_WORK rows of each, so that a long queue does not slow a search.
     """
     counts = []
     exact = True
+    named = [*kinds]
     for states in ("state = 'pending'", "state = 'inflight'", "state = 'failed'"):
         row = only_row(
             db.execute(
                 "SELECT count(*) FILTER (WHERE matches), count(*) FROM (SELECT ("
-                f"{condition.sql}) AS matches FROM (SELECT chunk_key FROM vector_projection_work WHERE "
+                f"{condition.sql}) AND w.kind IN (SELECT value FROM carray(?)) AS matches FROM "
+                "(SELECT chunk_key, kind FROM vector_projection_work WHERE "
                 f"{states} AND profile_id = ? LIMIT {COUNTED_WORK + 1}) AS w "
                 "JOIN chunks AS c USING (chunk_key) JOIN nodes AS n USING (node_key))",
-                (*condition.parameters, profile_id),
+                (*condition.parameters, keys.texts(named), profile_id),
             )
         )
         counts.append(int(row[0]))

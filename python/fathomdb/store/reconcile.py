@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fathomdb import _native
 from fathomdb.config import BACKFILL_PRIORITY, INCREMENTAL_PRIORITY
-from fathomdb.store import audit_vectors, keys, profiles, vectors, work
+from fathomdb.store import audit_vectors, indexes, keys, profiles, vectors, work
 from fathomdb.store.connection import quote
 
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """A chunk as it is now; ``wanted`` is the profile that a vector is wanted under, if any."""
+    """A chunk as it is now; ``wanted`` are the profiles that a vector is wanted under."""
 
     key: int
     chunk_id: str
     kind: str | None
-    wanted: int | None
+    wanted: frozenset[int]
     canonical_hash: bytes
     content_hash: bytes
 
@@ -57,20 +57,23 @@ def reconcile(tx: Transaction, chunk_keys: Sequence[int], limits: Limits) -> Don
 def _read(db: apsw.Connection, chunk_keys: Sequence[int], done: Done) -> dict[int, _Chunk]:
     found = {}
     rows: Any = db.execute(
-        "SELECT c.chunk_key, c.chunk_id, CAST(c.text AS BLOB), c.canonical_hash, n.kind, "
-        "s.profile_id FROM chunks AS c LEFT JOIN nodes AS n "
+        "SELECT c.chunk_key, c.chunk_id, CAST(c.text AS BLOB), c.canonical_hash, n.kind "
+        "FROM chunks AS c LEFT JOIN nodes AS n "
         "ON n.node_key = c.node_key AND n.superseded_cursor IS NULL "
-        "LEFT JOIN vector_index_schemas AS s ON s.kind = n.kind AND s.enabled = 1 "
         "WHERE c.chunk_key IN (SELECT value FROM carray(?))",
         (keys.ints(chunk_keys),),
     ).fetchall()
-    for key, chunk_id, text, stored, kind, wanted in rows:
+    under: dict[str, set[int]] = {}
+    for of_kind, profile_id in indexes.wanted(db):
+        under.setdefault(of_kind, set()).add(profile_id)
+    for key, chunk_id, text, stored, kind in rows:
         try:
             canonical_hash = _native.canonical_chunk_hashes([chunk_id], [text.decode()])[0]
         except UnicodeDecodeError:
             continue
         done[key] = []
         content_hash = hashlib.sha256(text).digest()
+        wanted = frozenset(under.get(kind, ()))
         found[key] = _Chunk(key, chunk_id, kind, wanted, canonical_hash, content_hash)
         if stored != canonical_hash:
             db.execute(
@@ -83,8 +86,12 @@ def _read(db: apsw.Connection, chunk_keys: Sequence[int], done: Done) -> dict[in
 # --- vectors --------------------------------------------------------------------------------------
 
 
-def _vectors(db: apsw.Connection, chunks: dict[int, _Chunk], done: Done) -> set[int]:
-    """Removes vectors that are not what the ledger and the text say; returns who has a right one."""
+Place = tuple[int, int]
+"""A chunk's key and a profile that its vector is wanted under."""
+
+
+def _vectors(db: apsw.Connection, chunks: dict[int, _Chunk], done: Done) -> set[Place]:
+    """Removes vectors that are not what the ledger and the text say; returns where a right one is."""
     known = profiles.every(db)
     ledger: dict[int, dict[int, tuple[bytes, bytes]]] = {}
     for key, profile_id, canonical_hash, content_hash in db.execute(
@@ -93,24 +100,25 @@ def _vectors(db: apsw.Connection, chunks: dict[int, _Chunk], done: Done) -> set[
         (keys.ints(chunks),),
     ):
         ledger.setdefault(profile_id, {})[key] = (canonical_hash, content_hash)
-    current: set[int] = set()
-    for kind, profile_id in {(chunk.kind, chunk.wanted) for chunk in chunks.values()}:
-        if kind is None or profile_id is None or profile_id not in known:
+    current: set[Place] = set()
+    places = {(chunk.kind, key) for chunk in chunks.values() for key in chunk.wanted}
+    for kind, profile_id in places:
+        if kind is None or profile_id not in known:
             continue
-        of_kind = [c for c in chunks.values() if (c.kind, c.wanted) == (kind, profile_id)]
+        of_kind = [c for c in chunks.values() if c.kind == kind]
         said = ledger.get(profile_id, {})
         sound = _sound(db, kind, known[profile_id], [chunk.key for chunk in of_kind])
         for chunk in of_kind:
             made_from = (chunk.canonical_hash, chunk.content_hash)
             if sound.get(chunk.key) and said.get(chunk.key) == made_from:
-                current.add(chunk.key)
+                current.add((chunk.key, profile_id))
             elif chunk.key in said or chunk.key in sound:
                 _remove(db, kind, profile_id, [chunk.key])
                 done[chunk.key].append("its vector was removed")
     for profile_id, said in ledger.items():
         for key in said:
             chunk = chunks[key]
-            if profile_id != chunk.wanted:
+            if profile_id not in chunk.wanted:
                 if chunk.kind is not None:
                     _remove(db, chunk.kind, profile_id, [key])
                 else:
@@ -149,7 +157,7 @@ def _forget(db: apsw.Connection, profile_id: int, chunk_keys: Sequence[int]) -> 
 
 
 def _work(
-    tx: Transaction, chunks: dict[int, _Chunk], current: set[int], limits: Limits, done: Done
+    tx: Transaction, chunks: dict[int, _Chunk], current: set[Place], limits: Limits, done: Done
 ) -> None:
     """Removes work that nobody wants, and owes what has neither a right vector nor right work."""
     settled = set(current)
@@ -162,18 +170,19 @@ def _work(
     ).fetchall()
     for row in rows:
         chunk = chunks[row[1]]
-        if chunk.kind is None or row[2] != chunk.wanted:
+        if chunk.kind is None or row[2] not in chunk.wanted:
             tx.db.execute("DELETE FROM vector_projection_work WHERE work_id = ?", (row[0],))
             done[chunk.key].append("its work, which nothing wants, was removed")
         elif _is_right(row, chunk, limits, tx.latest_fence()):
-            settled.add(chunk.key)
+            settled.add((chunk.key, row[2]))
         else:
             # A row was there: a vector is owed, whether one is stored or not.
-            settled.add(chunk.key)
+            settled.add((chunk.key, row[2]))
             owed.setdefault((chunk.kind, row[2]), []).append(chunk.key)
     for chunk in chunks.values():
-        if chunk.kind is not None and chunk.wanted is not None and chunk.key not in settled:
-            owed.setdefault((chunk.kind, chunk.wanted), []).append(chunk.key)
+        for profile_id in sorted(chunk.wanted):
+            if chunk.kind is not None and (chunk.key, profile_id) not in settled:
+                owed.setdefault((chunk.kind, profile_id), []).append(chunk.key)
     for (kind, profile_id), chunk_keys in owed.items():
         work.enqueue(
             tx.db,

@@ -29,7 +29,7 @@ from fathomdb.store.connection import quote
 from fathomdb.store.transaction import BEYOND_ANY_COUNT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     import apsw
 
@@ -221,14 +221,16 @@ def schemas(tx: Transaction, now_ms: int) -> str | None:
             (only.profile_id,),
         )
         done.append(f"the model {only}, which every index is under, is active again")
-    active, known = profiles.active(db), profiles.every(db)
+    active, building, known = profiles.active(db), profiles.building(db), profiles.every(db)
+    serving = {item.profile_id for item in (active, building) if item is not None}
     for index in indexes.every(db):
-        if not index.enabled or index.profile_id == (active and active.profile_id):
+        if not index.enabled or index.profile_id in serving:
             continue
         if active is not None:
-            if index.profile_id is not None:
+            if index.profile_id is not None and _is_retired(known, index.profile_id):
                 work.delete_kind(db, index.kind, index.profile_id)
                 _drop_table(db, index.kind, index.profile_id)
+            indexes.serve_under(db, index.kind, active.profile_id)
             indexes.enable(db, index.kind, active, fence=tx.fence(), now_ms=now_ms)
             indexes.set_state(db, index.kind, "stale")
             done.append(f"kind {index.kind} is indexed under {active} again, its vectors are owed")
@@ -239,6 +241,11 @@ def schemas(tx: Transaction, now_ms: int) -> str | None:
             )
             done.append(f"the index of kind {index.kind} waits for a model: its own is gone")
     return "; ".join(done) or None
+
+
+def _is_retired(known: Mapping[int, Profile], profile_id: int) -> bool:
+    """Whether nothing of a profile is wanted."""
+    return profile_id not in known or known[profile_id].state == "retired"
 
 
 def _only_profile(db: apsw.Connection) -> Profile | None:
@@ -298,7 +305,7 @@ def vector_table(tx: Transaction, table: str, now_ms: int, *, if_wrong: bool) ->
         if if_wrong and vectors.is_made_for(there.get(table, ""), profile):
             return RIGHT_ALREADY
         _drop_table(tx.db, kind, profile.profile_id)
-        owed = indexes.enable(tx.db, kind, profile, fence=tx.fence(), now_ms=now_ms)
+        owed = indexes.add_index(tx.db, kind, profile, fence=tx.fence(), now_ms=now_ms)
         return f"{table} was made again, and {owed} vectors are owed to it"
     if table not in there:
         return RIGHT_ALREADY

@@ -147,8 +147,47 @@ ALTER TABLE engine_state ADD COLUMN database_id BLOB CHECK (length(database_id) 
 UPDATE engine_state SET database_id = randomblob(16);
 """
 
-# Version 3: vectors are found again by their text, those of texts that are gone in a cache.
+# Version 3: vectors are found again by their text, those of texts that are gone in a cache; and a
+# second model beside the active one, while a switch to it runs and afterwards. SQLite
+# changes no CHECK of a table that is there: the few rows of this one are copied, under the same
+# keys, and whatever refers to them is compared again once they are back.
 _V3 = """
+PRAGMA defer_foreign_keys = ON;
+CREATE TABLE profiles_before AS SELECT * FROM vector_embedding_profiles;
+DROP TABLE vector_embedding_profiles;
+CREATE TABLE vector_embedding_profiles (
+    profile_id INTEGER PRIMARY KEY,
+    fingerprint TEXT NOT NULL UNIQUE,
+    model_identity TEXT NOT NULL,
+    model_version TEXT NOT NULL,
+    dimension INTEGER CHECK (dimension > 0),
+    normalization_policy TEXT NOT NULL CHECK (normalization_policy IN ('l2', 'none')),
+    preparation TEXT NOT NULL CHECK (json_valid(preparation)),
+    state TEXT NOT NULL CHECK (state IN ('active', 'building', 'previous', 'retired')),
+    plugin TEXT,
+    created_at_ms INTEGER NOT NULL,
+    paused INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1)),
+    keep_previous INTEGER NOT NULL DEFAULT 1 CHECK (keep_previous IN (0, 1)),
+    chunks_per_second REAL,
+    CHECK (paused = 0 OR state = 'building')
+) STRICT;
+INSERT INTO vector_embedding_profiles (profile_id, fingerprint, model_identity, model_version,
+    dimension, normalization_policy, preparation, state, plugin, created_at_ms)
+    SELECT profile_id, fingerprint, model_identity, model_version, dimension,
+    normalization_policy, preparation, state, plugin, created_at_ms FROM profiles_before;
+DROP TABLE profiles_before;
+CREATE UNIQUE INDEX profiles_one_active ON vector_embedding_profiles (state)
+    WHERE state = 'active';
+CREATE UNIQUE INDEX profiles_one_second ON vector_embedding_profiles ((1))
+    WHERE state IN ('building', 'previous');
+CREATE VIEW wanted_vectors (kind, profile_id, serves) AS
+    SELECT kind, profile_id, 1 FROM vector_index_schemas
+    WHERE enabled = 1 AND profile_id IS NOT NULL
+    UNION ALL
+    SELECT s.kind, p.profile_id, 0
+    FROM vector_index_schemas AS s JOIN vector_embedding_profiles AS p
+    ON p.state <> 'retired' AND p.profile_id <> s.profile_id
+    WHERE s.enabled = 1;
 CREATE TABLE vector_cache (
     position INTEGER PRIMARY KEY CHECK (position >= 0),
     profile_id INTEGER NOT NULL REFERENCES vector_embedding_profiles (profile_id),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from fathomdb.config import BACKFILL_PRIORITY
+from fathomdb.config import BACKFILL_PRIORITY, INCREMENTAL_PRIORITY
 from fathomdb.store import keys
 
 if TYPE_CHECKING:
@@ -343,6 +343,19 @@ def requeue_failed(
         "cause = NULL, last_error = NULL, due_at_ms = ?2 WHERE state = 'failed' "
         "AND (?3 IS NULL OR kind = ?3) AND (?4 IS NULL OR cause = ?4)",
         (fence, now_ms, kind, cause),
+    )
+    return db.changes()
+
+
+def promote(db: apsw.Connection, profile_id: int, *, fence: int) -> int:
+    """Makes what waits under a profile fresh work; returns how many rows did.
+
+    For an index that answers again and was only kept before.
+    """
+    db.execute(
+        "UPDATE vector_projection_work SET priority = ?1, fence = ?2 "
+        "WHERE profile_id = ?3 AND state = 'pending' AND lane = 0",
+        (INCREMENTAL_PRIORITY, fence, profile_id),
     )
     return db.changes()
 

@@ -116,3 +116,35 @@ def test_an_erasure_that_a_reader_delays_is_shown_until_it_is_done(run, spawn, o
     db.write(fathomdb.Node("Note", "b", "text"))
     db.close()
     assert "An erasure" not in run("status", "--db", path).out
+
+
+def test_a_switch_that_is_under_way_is_shown_kind_by_kind(run, open_db, path):
+    identity = fathomdb.EmbedderIdentity("test/second", "2", 48)
+    with open_db() as db:
+        db.write(fathomdb.Node("Doc" if n % 2 else "Memo", f"n{n}", f"text {n}") for n in range(60))
+        db.admin.drain_vector_projection()
+        second = DeterministicEmbedder(48, identity=identity)
+        db.admin.configure_embedding(second, acknowledge_rebuild_impact=True)
+        db.admin.run_tick()
+        db.admin.pause_switch()
+
+    shown = run("status", "--db", path)
+    said = run("status", "--db", path, "--json").json["switch"]
+
+    assert "Switching to test/second@2 (48 dimensions)" in shown.out
+    rows = [line.split() for line in shown.out.partition("Switching")[2].splitlines()]
+    assert ["Doc", "100", "%", "new", "model"] in rows
+    assert any(row[:1] == ["Memo"] and row[-2:] == ["old", "model"] for row in rows)
+    assert "it is paused" in shown.out
+    assert (said["paused"], [kind["answers"] for kind in said["kinds"]]) == (True, [True, False])
+
+
+def test_a_model_that_is_kept_is_shown(run, open_db, path):
+    identity = fathomdb.EmbedderIdentity("test/second", "2", 48)
+    with open_db() as db:
+        db.write(fathomdb.Node("Doc", "a", "text"))
+        second = DeterministicEmbedder(48, identity=identity)
+        db.admin.configure_embedding(second, acknowledge_rebuild_impact=True)
+        db.admin.drain_vector_projection()
+
+    assert "deterministic-test@0 (32 dimensions), for a rollback" in run("status", "--db", path).out

@@ -158,7 +158,7 @@ def test_another_model_needs_acknowledgement_and_without_it_nothing_changes(db):
 
 
 @pytest.mark.parametrize("dimension", [32, 48])
-def test_a_replaced_model_makes_its_kinds_stale_until_they_are_projected_anew(db, dimension):
+def test_a_replaced_model_answers_until_its_kinds_are_projected_anew(db, dimension):
     fill(db)
     new = DeterministicEmbedder(
         dimension, identity=EmbedderIdentity("test/other", "2", dimension), seed=2
@@ -169,11 +169,12 @@ def test_a_replaced_model_makes_its_kinds_stale_until_they_are_projected_anew(db
         ("Doc",),
         5,
     )
-    assert db.admin.get_vec_index_status("Doc").state == "stale"
+    assert db.admin.get_vec_index_status("Doc").state == "fresh"
+    assert db.admin.get_vec_index_status("Doc").switch.pending == 5
     result = db.search("text number 2")
-    assert result.degraded == "building"
+    assert result.degraded is None
     assert result[0].node_id == "n2"
-    assert result.freshness.pending == 5
+    assert result.freshness.pending == 0
     assert db.admin.drain_vector_projection().backfill_processed == 5
     assert db.admin.get_vec_index_status("Doc").state == "fresh"
     (hit, *_) = db.semantic_search("text number 2")
@@ -183,7 +184,9 @@ def test_a_replaced_model_makes_its_kinds_stale_until_they_are_projected_anew(db
 def test_going_back_to_an_earlier_model_works(db):
     fill(db)
     for embedder in (other(), DeterministicEmbedder(), other()):
-        outcome = db.admin.configure_embedding(embedder, acknowledge_rebuild_impact=True)
+        outcome = db.admin.configure_embedding(
+            embedder, acknowledge_rebuild_impact=True, keep_previous=False
+        )
         assert outcome.outcome == "replaced"
         assert db.admin.drain_vector_projection().processed == 5
         assert db.semantic_search("text number 4")[0].distance == pytest.approx(0, abs=1e-6)
