@@ -42,11 +42,14 @@ RECOUNT_ROWS = 8192
 
 @dataclass(slots=True, eq=False)
 class _Ended:
-    """How one model's run gave way: ``by`` is whose turn it is, itself where an earlier one's is."""
+    """How one model's run gave way: ``by`` is whose turn it is, itself where an earlier one's is.
 
+    ``waited`` is how many ticks earlier models had before this run since a later one had any.
+    """
+
+    waited: int
     run: Run | None = None
     by: Model | None = None
-    turns: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -296,20 +299,21 @@ class VectorProjectionActor(Actor):
         BACKFILL_EVERY ticks under load without end an earlier one gives a later one a single turn.
         """
         turn: Model | None = None
+        waited = 0
         while True:
-            away = False
+            only, turn, away = turn, None, False
             for place, model in enumerate(models):
-                if turn is not None and model is not turn:
+                if only is not None and model is not only:
                     continue
                 if deadline is None and self._pause_seconds(model):
                     away = True
                     continue
-                ended = _Ended()
-                asked = self._asking(models, place, ended, why_stop, only_a_turn=turn is not None)
+                ended = _Ended(waited)
+                asked = self._asking(models, place, ended, why_stop, only_a_turn=only is not None)
                 run = self._new_run(model, asked, must_stop, on_applied, deadline, one_tick=False)
                 ended.run = run
                 stopped_by = self._go(run, done)
-                turn = None
+                waited = waited + run.ticks if not place else 0 if run.ticks else waited
                 if ended.by is not None:
                     turn = ended.by if ended.by is not model else None
                     break
@@ -318,16 +322,17 @@ class VectorProjectionActor(Actor):
                 elif stopped_by != "idle":
                     return stopped_by
             else:
-                return "unavailable" if away else "idle"
+                if only is None:
+                    return "unavailable" if away else "idle"
 
     def _asking(
         self, models: Models, place: int, ended: _Ended, why_stop: WhyStop, *, only_a_turn: bool
     ) -> WhyStop:
         """Why the run of a model is to stop, for itself or for the sake of another."""
-        seen = -1
+        seen, turn_at = -1, BACKFILL_EVERY - ended.waited
 
         def asked() -> StoppedBy | None:
-            nonlocal seen
+            nonlocal seen, turn_at
             reason = why_stop()
             if reason is not None or ended.run is None:
                 return reason
@@ -341,10 +346,14 @@ class VectorProjectionActor(Actor):
                 if self._is_due(models[:place]):
                     ended.by = models[place]
                     return "cancelled"
-            if ended.run.ticks >= BACKFILL_EVERY * (ended.turns + 1):
-                ended.turns += 1
-                later = [model for model in models[place + 1 :] if self._is_due((model,))]
-                if later and self._is_due(models[: place + 1]):
+            if ended.run.ticks >= turn_at:
+                turn_at = ended.run.ticks + BACKFILL_EVERY  # looking costs a snapshot
+                later = [
+                    model
+                    for model in models[place + 1 :]
+                    if not self._pause_seconds(model) and self._is_due((model,))
+                ]
+                if later:
                     ended.by = later[0]
                     return "cancelled"
             return None

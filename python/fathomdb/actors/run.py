@@ -330,10 +330,7 @@ class Run:
                 building is not None
                 and building.profile_id == profile_id
                 and not building.paused
-                and any(
-                    switching.is_complete(db, kind, building)
-                    for kind in switching.waiting(db, building)
-                )
+                and switching.can_flip(db, building)
             )
 
         def operation(tx: Transaction) -> int:
