@@ -232,6 +232,9 @@ def _end(path: str, log: str) -> None:
     """Undisturbed it comes to an end, and every text is there under one model."""
     with _open(path, _embedders(log), background=False) as db:
         assert db.admin.drain_vector_projection().stopped_by == "idle"
+        # A text that was embedded alone each time that its process died is not tried for ever.
+        db.admin.requeue_failed(cause="process_died")
+        assert db.admin.drain_vector_projection().stopped_by == "idle"
         status = db.admin.status()
         assert status.switch is None, status.switch
         assert (status.pending, status.failed) == (0, 0), status

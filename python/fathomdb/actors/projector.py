@@ -43,11 +43,14 @@ RECOUNT_ROWS = 8192
 
 @dataclass(slots=True, eq=False)
 class _Ended:
-    """How one model's run gave way: ``by`` is whose turn it is, itself where an earlier one's is."""
+    """How one model's run gave way: ``by`` is whose turn it is, itself where an earlier one's is.
 
+    ``waited`` is how many claims the first model had before this run since a later one had any.
+    """
+
+    waited: int
     run: Run | None = None
     by: Model | None = None
-    turns: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -302,23 +305,28 @@ class VectorProjectionActor(Actor):
         """Runs each model until nothing of it is due, the first one before all others.
 
         A commit that owes an earlier model something takes the turn from a later one, and after
-        BACKFILL_EVERY ticks under load without end an earlier one gives a later one a single turn.
+        BACKFILL_EVERY claims under load without end an earlier one gives a later one a single tick.
         """
         turn: Model | None = None
+        waited = 0
         while True:
-            away = False
+            only, turn, away = turn, None, False
             for place, model in enumerate(models):
-                if turn is not None and model is not turn:
+                if only is not None and model is not only:
                     continue
                 if deadline is None and self._pause_seconds(model):
                     away = True
                     continue
-                ended = _Ended()
-                asked = self._asking(models, place, ended, why_stop, only_a_turn=turn is not None)
-                run = self._new_run(model, asked, must_stop, on_applied, deadline, one_tick=False)
+                ended = _Ended(waited)
+                a_turn = only is not None
+                asked = why_stop if a_turn else self._asking(models, place, ended, why_stop)
+                run = self._new_run(model, asked, must_stop, on_applied, deadline, one_tick=a_turn)
                 ended.run = run
                 stopped_by = self._go(run, done)
-                turn = None
+                if not place:
+                    waited += run.claims
+                elif run.tally.claimed > run.tally.reverted:
+                    waited = 0
                 if ended.by is not None:
                     turn = ended.by if ended.by is not model else None
                     break
@@ -327,33 +335,33 @@ class VectorProjectionActor(Actor):
                 elif stopped_by != "idle":
                     return stopped_by
             else:
-                return "unavailable" if away else "idle"
+                if only is None:
+                    return "unavailable" if away else "idle"
 
-    def _asking(
-        self, models: Models, place: int, ended: _Ended, why_stop: WhyStop, *, only_a_turn: bool
-    ) -> WhyStop:
+    def _asking(self, models: Models, place: int, ended: _Ended, why_stop: WhyStop) -> WhyStop:
         """Why the run of a model is to stop, for itself or for the sake of another."""
-        seen = -1
+        seen, turn_at = -1, BACKFILL_EVERY - ended.waited
 
         def asked() -> StoppedBy | None:
-            nonlocal seen
+            nonlocal seen, turn_at
+            if ended.by is not None:
+                return "cancelled"
             reason = why_stop()
             if reason is not None or ended.run is None:
                 return reason
-            if only_a_turn:
-                if ended.run.ticks:
-                    ended.by = models[place]
-                    return "cancelled"
-                return None
             if place and seen != self._wakes:
                 seen = self._wakes
                 if self._is_due(models[:place]):
                     ended.by = models[place]
                     return "cancelled"
-            if ended.run.ticks >= BACKFILL_EVERY * (ended.turns + 1):
-                ended.turns += 1
-                later = [model for model in models[place + 1 :] if self._is_due((model,))]
-                if later and self._is_due(models[: place + 1]):
+            if ended.run.claims >= turn_at:
+                turn_at = ended.run.claims + BACKFILL_EVERY  # looking costs a snapshot
+                later = [
+                    model
+                    for model in models[place + 1 :]
+                    if not self._pause_seconds(model) and self._is_due((model,))
+                ]
+                if later:
                     ended.by = later[0]
                     return "cancelled"
             return None

@@ -107,15 +107,16 @@ class Run:
             around.stranded,
         )
         self._ticks = 0
+        self._claims = 0
         self._window: list[Batch] = []
         self._unsettled: list[Batch] = []  # whose vectors no snapshot has yet
         self._claiming: deque[Future[Claim]] = deque()
         self._dry = False  # the last claim found nothing; tried again after an apply or a commit
 
     @property
-    def ticks(self) -> int:
-        """How many claims were asked for."""
-        return self._ticks
+    def claims(self) -> int:
+        """How many claims found something."""
+        return self._claims
 
     @property
     def tally(self) -> Tally:
@@ -181,6 +182,7 @@ class Run:
             while self._claiming and self._claiming[0].done():
                 claimed = self._claiming[0].result()
                 if claimed.count:
+                    self._claims += 1
                     self._window.append(self._begin(claimed))
                 # Only the last claim says so: one from before a commit did not see its work.
                 self._dry = not claimed.count and len(self._claiming) == 1
@@ -370,10 +372,7 @@ class Run:
                 building is not None
                 and building.profile_id == profile_id
                 and not building.paused
-                and any(
-                    switching.is_complete(db, kind, building)
-                    for kind in switching.waiting(db, building)
-                )
+                and switching.can_flip(db, building)
             )
 
         def operation(tx: Transaction) -> int:

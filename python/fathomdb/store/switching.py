@@ -97,6 +97,12 @@ def waiting(db: apsw.Connection, building: Profile) -> list[str]:
     return [row[0] for row in rows]
 
 
+def can_flip(db: apsw.Connection, building: Profile) -> bool:
+    """Whether ``flip`` has something to do."""
+    kinds = waiting(db, building)
+    return not kinds or any(is_complete(db, kind, building) for kind in kinds)
+
+
 def is_complete(
     db: apsw.Connection, kind: str, building: Profile, *, accept_failures: bool = False
 ) -> bool:

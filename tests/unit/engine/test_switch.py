@@ -12,6 +12,8 @@ from fathomdb import (
     Node,
     SwitchStateError,
 )
+from fathomdb.actors.run import CLAIMED_AHEAD
+from fathomdb.embedders.protocol import EmbedderLimits
 from fathomdb.testing import DeterministicEmbedder, Fault, FlakyEmbedder, RecordingEmbedder
 
 TEXTS = 60
@@ -580,3 +582,102 @@ def test_what_a_chunk_had_goes_from_every_index(open_db, change):
     check(db, one, two)
     db.admin.drain_vector_projection()
     check(db, one, two)
+
+
+OF_THE_NEW_INDEX = "WHERE profile_id = 3"
+
+
+@pytest.mark.parametrize(
+    ("damage", "code"),
+    [
+        (f"DELETE FROM vector_projection_work {OF_THE_NEW_INDEX}", "vector_not_owed"),
+        (f"DELETE FROM vector_ledger {OF_THE_NEW_INDEX}", "vector_not_owed"),
+        (
+            f"UPDATE vector_ledger SET canonical_hash = zeroblob(32) {OF_THE_NEW_INDEX}",
+            "ledger_hash",
+        ),
+        (
+            f"UPDATE vector_projection_work SET canonical_hash = zeroblob(32) {OF_THE_NEW_INDEX}",
+            "work_hash",
+        ),
+        ("UPDATE vector_index_schemas SET profile_id = 2", "index_profile"),
+    ],
+)
+def test_damage_in_mid_switch_is_found_repaired_and_the_switch_comes_to_its_end(
+    open_db, damage, code
+):
+    one, two = first(), second()
+    db = open_db(embedder=one)
+    fill(db)
+    switch(db, third())  # so that there is a model that nothing wants any more
+    db.admin.cancel_switch()
+    halfway(db, two)
+
+    def plant(tx):
+        tx.db.execute("PRAGMA defer_foreign_keys = ON")
+        tx.db.execute(damage)
+
+    inside.in_writer(db, plant)
+    assert code in db.admin.check_integrity().found
+    assert db.admin.repair().ok
+    check(db, one, two)
+    db.admin.drain_vector_projection()
+    assert db.admin.status().switch is None
+    assert db.admin.status().active_profile == str(two.identity())
+    check(db, one, two)
+
+
+# --- whose turn it is -----------------------------------------------------------------------------
+
+
+class Told(DeterministicEmbedder):
+    """Notes each batch in a list that several share, and calls ``then`` before it answers."""
+
+    def __init__(self, name, told, then=lambda: None):
+        identity = EmbedderIdentity(f"test/{name}", "1", 16)
+        super().__init__(16, identity=identity, limits=EmbedderLimits(items=4))
+        self.name, self.told, self.then = name, told, then
+
+    def batch_embed(self, texts):
+        self.told.append((self.name, tuple(texts)))
+        self.then()
+        return super().batch_embed(texts)
+
+
+def test_a_fresh_write_takes_the_turn_from_the_model_that_is_built(open_db):
+    told, wrote = [], []
+
+    def write():
+        if not wrote:
+            wrote.append(db.write(Node("Doc", "fresh", "text number 1000")))
+
+    one, two = Told("one", told), Told("two", told, write)
+    db = open_db(embedder=one)
+    fill(db)
+    told.clear()
+    switch(db, two)
+    assert db.admin.drain_vector_projection().stopped_by == "idle"
+    names = [name for name, _ in told]
+    assert names.count("one") == 1
+    # Not behind all that waits: behind what was claimed ahead at most.
+    assert names.index("one") <= 1 + CLAIMED_AHEAD
+    assert db.admin.status().switch is None
+
+
+def test_fresh_load_without_end_does_not_starve_a_switch(open_db):
+    told = []
+
+    def write():
+        if len(told) < 100:
+            db.write(Node("Doc", f"fresh{len(told)}", f"text number 1000{len(told)}"))
+
+    one, two = Told("one", told), Told("two", told)
+    db = open_db(embedder=one)
+    fill(db)
+    told.clear()
+    switch(db, two)
+    one.then = write
+    db.write(Node("Doc", "fresh", "text number 999"))
+    assert db.admin.drain_vector_projection().stopped_by == "idle"
+    assert [name for name, _ in told[:100]].count("two") >= 4
+    assert db.admin.status().switch is None
