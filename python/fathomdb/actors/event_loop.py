@@ -63,11 +63,10 @@ class EventLoop(Actor):
     def close(self) -> None:
         """Cancels what runs and ends the loop; idempotent, and waits for nothing."""
         with self._lock:
+            # Once only: a second stop would come in the middle of the cancelling.
+            if self._loop is not None and not self._closed:
+                self._loop.call_soon_threadsafe(self._loop.stop)
             self._closed = True
-            loop = self._loop
-            # Under the lock: the thread closes the loop only once it has been told to stop.
-            if loop is not None and not loop.is_closed():
-                loop.call_soon_threadsafe(loop.stop)
 
     def _started(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
@@ -106,15 +105,20 @@ class EventLoop(Actor):
                     # Of a task that an embedder left behind: those of others go on.
                     logger.warning("a task of an embedder raised %s", type(error).__name__)
             # What was given to the loop before it was told to stop has begun by now.
-            tasks = asyncio.all_tasks(loop)
-            for task in tasks:
-                task.cancel()
-            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            loop.run_until_complete(_cancel_all())
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
             with self._lock:
                 self._closed = True
                 loop.close()
+
+
+async def _cancel_all() -> None:
+    """Cancels every other task of the loop, and returns once they have ended."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _answer(awaitable: Awaitable[Any], reply: Future[Any], timeout_seconds: float) -> None:
