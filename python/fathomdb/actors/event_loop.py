@@ -27,6 +27,7 @@ class EventLoop(Actor):
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ending = asyncio.Event()
         self._closed = False
 
     def run(self, awaitable: Awaitable[Any], timeout_seconds: float) -> Any:
@@ -63,10 +64,9 @@ class EventLoop(Actor):
     def close(self) -> None:
         """Cancels what runs and ends the loop; idempotent, and waits for nothing."""
         with self._lock:
-            # Once only: a second stop would come in the middle of the cancelling.
-            if self._loop is not None and not self._closed:
-                self._loop.call_soon_threadsafe(self._loop.stop)
             self._closed = True
+            if self._loop is not None and not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._ending.set)
 
     def _started(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
@@ -94,17 +94,21 @@ class EventLoop(Actor):
 
         task.add_done_callback(ended)
 
+    async def _until_closed(self) -> None:
+        await self._ending.wait()
+
     def _run(self) -> None:
         loop = self._loop
         assert loop is not None
         try:
-            while not self._closed:
+            ending = loop.create_task(self._until_closed())
+            while not ending.done():
                 try:
-                    loop.run_forever()
+                    loop.run_until_complete(ending)
                 except (KeyboardInterrupt, SystemExit) as error:
                     # Of a task that an embedder left behind: those of others go on.
                     logger.warning("a task of an embedder raised %s", type(error).__name__)
-            # What was given to the loop before it was told to stop has begun by now.
+            # What was given to the loop before it was told to end has begun by now.
             loop.run_until_complete(_cancel_all())
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
