@@ -156,6 +156,7 @@ def test_close_cancels_what_is_awaited_and_gives_its_rows_back(open_db, path):
 
     assert calls.ended.wait(PATIENCE)
     assert calls.inside == 0
+    assert db._runtime.event_loop.crash is None
     assert not [t for t in threading.enumerate() if t.name == "fathomdb-event-loop"]
     again = open_db(embedder=embedder("acme/async", dimension=16)(Calls().embed))
     assert {(row.state, row.attempts) for row in inside.work(again).values()} == {("pending", 0)}

@@ -27,6 +27,7 @@ class EventLoop(Actor):
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ending = asyncio.Event()
         self._closed = False
 
     def run(self, awaitable: Awaitable[Any], timeout_seconds: float) -> Any:
@@ -64,10 +65,8 @@ class EventLoop(Actor):
         """Cancels what runs and ends the loop; idempotent, and waits for nothing."""
         with self._lock:
             self._closed = True
-            loop = self._loop
-            # Under the lock: the thread closes the loop only once it has been told to stop.
-            if loop is not None and not loop.is_closed():
-                loop.call_soon_threadsafe(loop.stop)
+            if self._loop is not None and not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._ending.set)
 
     def _started(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
@@ -95,26 +94,35 @@ class EventLoop(Actor):
 
         task.add_done_callback(ended)
 
+    async def _until_closed(self) -> None:
+        await self._ending.wait()
+
     def _run(self) -> None:
         loop = self._loop
         assert loop is not None
         try:
-            while not self._closed:
+            ending = loop.create_task(self._until_closed())
+            while not ending.done():
                 try:
-                    loop.run_forever()
+                    loop.run_until_complete(ending)
                 except (KeyboardInterrupt, SystemExit) as error:
                     # Of a task that an embedder left behind: those of others go on.
                     logger.warning("a task of an embedder raised %s", type_name(error))
-            # What was given to the loop before it was told to stop has begun by now.
-            tasks = asyncio.all_tasks(loop)
-            for task in tasks:
-                task.cancel()
-            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            # What was given to the loop before it was told to end has begun by now.
+            loop.run_until_complete(_cancel_all())
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
             with self._lock:
                 self._closed = True
                 loop.close()
+
+
+async def _cancel_all() -> None:
+    """Cancels every other task of the loop, and returns once they have ended."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _answer(awaitable: Awaitable[Any], reply: Future[Any], timeout_seconds: float) -> None:
