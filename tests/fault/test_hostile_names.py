@@ -154,6 +154,12 @@ WAYS_IN = {
         "source_ref": [
             lambda db, s: db.ingest([{"id": "h", "text": "t"}], kind="Hostile", source_ref=s)
         ],
+        "vector": [
+            lambda db, s: db.ingest(
+                [{"id": "h", "text": "t", s: [1.0] * 32}], kind="Hostile", vector=s
+            ),
+            lambda db, s: db.ingest([{"id": "h", "text": "t", "v": s}], kind="Hostile", vector="v"),
+        ],
         "on_error": [lambda db, s: db.ingest([{"id": "h"}], kind="Hostile", on_error=s)],
         "prune_source": [
             lambda db, s: db.ingest([{"id": "h", "text": "t"}], kind="Hostile", prune_source=s)
@@ -215,6 +221,10 @@ WAYS_IN = {
         **filters(lambda db, **given: db.admin.inspect("canary", "text", **given)),
     },
     "admin.trace_source": {"source_ref": [lambda db, s: db.admin.trace_source(s)]},
+    "admin.erase": {
+        "node_ids": [lambda db, s: db.admin.erase(s), lambda db, s: db.admin.erase([s])]
+    },
+    "admin.erase_source": {"source_ref": [lambda db, s: db.admin.erase_source(s)]},
     "admin.check_integrity": {},
     "admin.repair": {},
     "admin.projection_digest": {"kind": [lambda db, s: db.admin.projection_digest(s)]},
