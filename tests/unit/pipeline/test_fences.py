@@ -40,7 +40,7 @@ def _claim_and_embed(db):
     return outcome.BatchOutcome(
         taken,
         stored=[
-            outcome.Stored(row, packed, n, verified.content_hashes[n])
+            outcome.Stored(row, packed, n, verified.content_hashes[n], reused=False)
             for n, row in enumerate(verified.rows)
         ],
         kinds={"Document"},
