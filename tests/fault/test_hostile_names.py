@@ -202,10 +202,6 @@ WAYS_IN = {
     "admin.cancel_switch": {},
     "admin.rollback": {},
     "admin.prune_profiles": {},
-    "admin.erase": {
-        "node_ids": [lambda db, s: db.admin.erase(s), lambda db, s: db.admin.erase([s])]
-    },
-    "admin.erase_source": {"source_ref": [lambda db, s: db.admin.erase_source(s)]},
     "admin.configure_vec": {
         "kind": [lambda db, s: db.admin.configure_vec(s)],
         "source": [lambda db, s: db.admin.configure_vec("Canary", s)],

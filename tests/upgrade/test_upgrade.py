@@ -11,6 +11,7 @@ import pytest
 
 import fathomdb
 import inside
+from byte_scan import left_in_files
 from data.upgrade.make import answers, embedder, rows
 from fathomdb import DiskFullError, EngineConfig, Node, SchemaVersionError, StorageError
 from fathomdb.store import schema
@@ -93,6 +94,26 @@ def test_an_upgrade_exports_the_file_first_and_the_export_is_the_file_as_it_was(
     # The export is a database that upgrades as the file itself did.
     with fathomdb.open(report.path, embedder=embedder(), background=False) as restored:
         assert_upgraded(restored, version)
+
+
+def test_the_export_of_an_older_file_has_no_residue_of_an_erasure_either(old_file, open_db, path):
+    old_file(2)
+    raw = apsw.Connection(path)
+    raw.execute("UPDATE engine_state SET wal_pending = 1")
+    at = raw.execute("SELECT pgoffset + 8 + 2 * ncell FROM dbstat WHERE name = 'kinds'").get
+    raw.close()
+    # Where SQLite leaves copies of rows that it moved: behind the pointers of a page.
+    with open(path, "r+b") as file:
+        file.seek(at)
+        file.write(b"erased-long-ago")
+    assert left_in_files(path, ["erased-long-ago"])
+
+    open_db(embedder=False).close()
+
+    report = fathomdb.verify_export(f"{path}.v2-backup")
+    for each in (path, report.path):
+        assert left_in_files(each, ["erased-long-ago"]) == []
+    assert version_of(report.path)[0] == 2
 
 
 def test_the_export_is_made_once_and_a_file_of_this_schema_has_none(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from fathomdb.store import schema, status, work
+from fathomdb.store import residue, schema, status, work
 from fathomdb.store.connection import open_writer, translating
 from fathomdb.store.transaction import Transaction
 
@@ -49,9 +49,10 @@ def copy(
                 schema.renew_id(tx.db)
                 work.revert_all(tx.db, tx.fence())
                 status.write(tx.db, {"pid": None, "outage": None})
-                # An erasure that a reader of the source delays is finished here: nobody reads this.
-                for call in tx.commit():
-                    call()
+                tx.commit()
+            # An erasure that a reader of the source delays is finished here: nobody reads this.
+            if schema.version(target) >= schema.WITH_ERASURES and residue.is_pending(target):
+                residue.clear(target, residue.FIRST_WAIT_MS)
             # All of it in the one file: what is left in the log would be lost with the next copy.
             target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     finally:

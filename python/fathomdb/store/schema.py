@@ -197,6 +197,8 @@ CREATE TABLE vector_cache (
 ) STRICT;
 """
 
+WITH_ERASURES = 2
+"""The first version whose files can owe the end of an erasure."""
 MIGRATIONS: tuple[str, ...] = (_V1, _V2, _V3)
 SCHEMA_VERSION = len(MIGRATIONS)
 
