@@ -74,6 +74,23 @@ class SystemClock:
         return time.monotonic()
 
 
+class SteadyClock:
+    """A clock that never goes back: what is due must not wait until one that was set back catches up."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._latest = clock.now()
+
+    def now(self) -> float:
+        """Seconds since the epoch; the latest that was said where the clock says less."""
+        self._latest = max(self._latest, self._clock.now())
+        return self._latest
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        return self._clock.monotonic()
+
+
 def _uniform() -> Callable[[float, float], float]:
     return random.Random().uniform  # noqa: S311 - spreads probes, hides nothing
 
@@ -156,6 +173,12 @@ class EngineConfig:
                 )
             if item.name.endswith("_seconds"):
                 object.__setattr__(self, item.name, min(value, LONGEST_SECONDS))
+
+    @property
+    def longest_retry_seconds(self) -> float:
+        """The longest that a row waits for its next attempt, or a little more."""
+        # Beyond 2**40 the shift would make numbers that no clock has.
+        return self.retry_wait_seconds * 2.0 ** min(self.max_attempts, 40)
 
     @property
     def vector_cache_bytes(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import dataclasses
 import os
 import threading
 import time
@@ -20,7 +21,7 @@ from fathomdb.actors.models import Models, NoModel, Parts
 from fathomdb.actors.projector import VectorProjectionActor
 from fathomdb.actors.rebuilder import RebuildActor
 from fathomdb.actors.writer import Operation, T, WriterActor
-from fathomdb.config import LONGEST_SECONDS
+from fathomdb.config import LONGEST_SECONDS, SteadyClock
 from fathomdb.errors import (
     EngineClosedError,
     ForkedProcessError,
@@ -124,7 +125,9 @@ class Runtime:
     def _take_over(self, tx: Transaction) -> None:
         """What a process that died left inflight is pending again; the file says who owns it."""
         started_ms = int(self.config.clock.now() * 1000)
-        recovered = recover.recover(tx, self.config.max_attempts, started_ms)
+        recovered = recover.recover(
+            tx, self.config.max_attempts, started_ms, self.config.longest_retry_seconds
+        )
         if recovered.failed:
             self.counters.add_tally(recovered)
             logger.warning(
@@ -314,6 +317,7 @@ def start(
     before_migration: BeforeMigration,
 ) -> Runtime:
     """Opens a file and starts what runs on it; whatever fails, nothing stays open or locked."""
+    config = dataclasses.replace(config, clock=SteadyClock(config.clock))
     with contextlib.ExitStack() as undo:
         owned = None
         if read_only:

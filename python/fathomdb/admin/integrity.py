@@ -123,9 +123,7 @@ def look(
 def limits(runtime: Runtime) -> Limits:
     """What a row can be at most, by this engine's clock and numbers."""
     config = runtime.config
-    # Beyond 2**40 the shift would make numbers that no clock has.
-    doubled = 2.0 ** min(config.max_attempts, 40)
-    longest = config.retry_wait_seconds * doubled + LATER_THAN_ANY_WAIT_SECONDS
+    longest = config.longest_retry_seconds + LATER_THAN_ANY_WAIT_SECONDS
     now_ms = runtime.now_ms()
     return Limits(
         now_ms,

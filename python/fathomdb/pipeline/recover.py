@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
 MOST_ATTEMPTS = 1 << 62
 """What SQLite can compare with: a program that never gives up may say any number."""
+MOST_MS = 1 << 62
 
 
-def recover(tx: Transaction, max_attempts: int, now_ms: int) -> Tally:
+def recover(tx: Transaction, max_attempts: int, now_ms: int, longest_retry_seconds: float) -> Tally:
     """Sends what is inflight back to pending, attempts kept, behind what waits; at open, once.
 
-    Returns what became of rows for good: one may have ``failed``, with the cause ``process_died``.
+    What is due later than any wait was put there by a clock that has been set back since: it is due
+    now. Returns what became of rows for good: one may have ``failed``, with the cause ``process_died``.
     """
     # A row that was alone by chance has died alone once: that is no proof, whatever its attempts.
     attempts = min(max(max_attempts, ALONE_AFTER + 1), MOST_ATTEMPTS)
@@ -31,4 +33,6 @@ def recover(tx: Transaction, max_attempts: int, now_ms: int) -> Tally:
     if kind is not None:
         indexes.note_error(tx.db, [kind], work.PROCESS_DIED)
     work.recover(tx.db, tx.fence(), now_ms)
+    latest_ms = int(min(now_ms + 1000 * longest_retry_seconds, MOST_MS))
+    work.bring_forward(tx.db, latest_ms, now_ms)
     return Tally(failed=0 if kind is None else 1)

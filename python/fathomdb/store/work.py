@@ -307,6 +307,18 @@ def recover(db: apsw.Connection, new_fence: int, now_ms: int) -> int:
     return db.changes()
 
 
+def bring_forward(db: apsw.Connection, latest_ms: int, now_ms: int) -> int:
+    """Has what is due after ``latest_ms`` be due now; returns the rows."""
+    # By profile and lane, so that the index of pending rows is asked and not the whole queue.
+    db.execute(
+        "UPDATE vector_projection_work SET due_at_ms = ?2 WHERE state = 'pending' "
+        "AND profile_id IN (SELECT profile_id FROM vector_embedding_profiles) AND lane IN (0, 1) "
+        "AND due_at_ms > ?1",
+        (latest_ms, now_ms),
+    )
+    return db.changes()
+
+
 def fail_if_died_alone(db: apsw.Connection, attempts: int, new_fence: int) -> str | None:
     """Fails the row that is the only one inflight, if its claim before this one ended so as well.
 

@@ -51,7 +51,7 @@ class Life:
     def die(self):
         """The process dies, and the next one opens the file."""
         self.now_ms += 1_000
-        return inside.in_writer(self.db, lambda tx: recover(tx, MAX_ATTEMPTS, self.now_ms))
+        return inside.in_writer(self.db, lambda tx: recover(tx, MAX_ATTEMPTS, self.now_ms, 3600.0))
 
     def inflight(self):
         return {key for key, row in inside.work(self.db).items() if row.state == "inflight"}
@@ -217,11 +217,11 @@ def test_a_lone_row_is_not_failed_by_a_stray_kill_even_where_one_attempt_is_allo
     life = Life(db, 1)
     for _ in range(2):
         assert life.claim().count == 1
-        inside.in_writer(db, lambda tx: recover(tx, 1, life.now_ms))
+        inside.in_writer(db, lambda tx: recover(tx, 1, life.now_ms, 3600.0))
         assert life.failed() == set()
 
     assert life.claim().count == 1
-    assert inside.in_writer(db, lambda tx: recover(tx, 1, life.now_ms)).failed == 1
+    assert inside.in_writer(db, lambda tx: recover(tx, 1, life.now_ms, 3600.0)).failed == 1
     assert life.failed() == {"n000#0"}
 
 
