@@ -640,16 +640,16 @@ def a_version_of_a_commit_before_the_first(file, node_id):
 
 
 @fault("node_row", remains=("node_row",))
-def a_version_that_ended_before_the_first_commit(file, _):
+def an_id_that_no_program_can_name(file, node_id):
     file.execute(
-        "UPDATE nodes SET written_cursor = 0, superseded_cursor = 0 WHERE logical_id = 'gone'"
+        f"UPDATE nodes SET logical_id = 'a' || char(0) || 'b' WHERE logical_id = '{plain(node_id)}'"
     )
 
 
 @fault("node_row", remains=("node_row",))
-def an_id_that_no_program_can_name(file, node_id):
+def a_source_that_no_program_can_name(file, node_id):
     file.execute(
-        f"UPDATE nodes SET logical_id = 'a' || char(0) || 'b' WHERE logical_id = '{plain(node_id)}'"
+        f"UPDATE nodes SET source_ref = 'a' || char(0) WHERE logical_id = '{plain(node_id)}'"
     )
 
 

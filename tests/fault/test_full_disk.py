@@ -66,7 +66,7 @@ from test_full_disk import DiskFullError, goes_on, opened, still_reads, write_un
 path = sys.argv[1]
 db = opened(path)
 unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
-resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, unlimited[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_200_000, unlimited[1]))
 stored = write_until_full(db)
 still_reads(db, stored)
 try:

@@ -60,9 +60,9 @@ RULES: tuple[Rule, ...] = (
         "nodes",
         "a version of node {node} is a row that cannot be: {detail}",
         "SELECT node_key, NULL, logical_id, 'commits ' || written_cursor || ' to ' || "
-        "coalesce(superseded_cursor, 'now') || ', id ' || quote(logical_id) || ', properties ' || "
+        "coalesce(superseded_cursor, 'now') || ', source ' || quote(source_ref) || ', properties ' || "
         "coalesce(substr(properties, 1, 40), 'none') FROM nodes WHERE written_cursor < 1 "
-        "OR superseded_cursor < 1 OR instr(logical_id, char(0)) OR instr(source_ref, char(0)) "
+        "OR instr(logical_id, char(0)) OR instr(source_ref, char(0)) "
         "OR CASE json_valid(properties) WHEN 1 THEN json_type(properties) <> 'object' "
         "WHEN 0 THEN 1 END",
     ),

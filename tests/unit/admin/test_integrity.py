@@ -91,6 +91,24 @@ def test_every_counter_of_an_engine_is_one_that_the_check_looks_at(db):
     assert set(db._runtime.counters.values()) == set(status.COUNTERS)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("pid", "'abc'"),
+        ("started_ms", "1.5"),
+        ("heartbeat_ms", "'xx'"),
+        ("outage", "x'ff00'"),
+        ("applied", "NULL"),
+    ],
+)
+def test_what_the_owner_cannot_have_said_of_itself_is_found(mixed, name, value):
+    with raw(mixed) as connection:
+        connection.execute(f"INSERT OR REPLACE INTO engine_status VALUES ('{name}', {value})")
+    # An open for writing says it anew.
+    with fathomdb.open(mixed, read_only=True, embedder=False) as db:
+        assert db.admin.check_integrity().found == {"status_value": 1}
+
+
 def test_a_finding_has_a_code_that_is_listed():
     with pytest.raises(ValueError, match="not a code"):
         Finding("unheard_of", "nodes", "something")
