@@ -262,6 +262,20 @@ def test_pruning_frees_what_was_kept(open_db):
     assert db.admin.check_integrity().ok
 
 
+def test_a_new_switch_prunes_what_is_kept_of_the_one_before(open_db):
+    one, two, three = first(), second(), third()
+    db = open_db(embedder=one)
+    fill(db)
+    switch(db, two)
+    db.admin.drain_vector_projection()
+    switch(db, three)
+    assert db.admin.status().previous_profile is None
+    check(db, two, three)
+    db.admin.drain_vector_projection()
+    assert db.admin.status().previous_profile == str(two.identity())
+    check(db, two, three)
+
+
 @pytest.mark.parametrize("how", ["kept", "pruned"])
 def test_switching_back_to_an_earlier_model_works(open_db, how):
     """It was empty for ever in another system, or an insert that failed."""
