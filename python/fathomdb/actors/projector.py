@@ -10,47 +10,32 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fathomdb.actors.actor import Actor, logger
-from fathomdb.actors.run import Run, Surroundings
+from fathomdb.actors.rounds import Rounds, pause_seconds
+from fathomdb.actors.run import Surroundings
 from fathomdb.cancellation import CallCancelledError, on_cancel
-from fathomdb.config import BACKFILL_EVERY
 from fathomdb.errors import EngineClosedError, FathomError
 from fathomdb.pipeline.outcome import Tally
 from fathomdb.records import DrainReport
-from fathomdb.store import erasure, profiles, queue, status, work
+from fathomdb.store import erasure, profiles, queue, status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fathomdb.actors.counters import Counters, Progress
-    from fathomdb.actors.model import Model
+    from fathomdb.actors.rounds import Models, MustStop, OnApplied
+    from fathomdb.actors.run import Run
     from fathomdb.actors.writer import WriterActor
     from fathomdb.config import EngineConfig
     from fathomdb.records import DrainProgress, StoppedBy, TickReport
     from fathomdb.store.readers import ReaderPool
     from fathomdb.store.transaction import Transaction
 
-    Models = tuple[Model, ...]
-    WhyStop = Callable[[], StoppedBy | None]
-    MustStop = Callable[[], bool]
-    OnApplied = Callable[[Tally], None]
 
 FAILED_RUN_WAIT_SECONDS = 5.0
 """How long the background waits after a run that the store made fail, such as on a full disk."""
 
 RECOUNT_ROWS = 8192
 """Rows that a drain settles before it counts for its progress what remains."""
-
-
-@dataclass(slots=True, eq=False)
-class _Ended:
-    """How one model's run gave way: ``by`` is whose turn it is, itself where an earlier one's is.
-
-    ``waited`` is how many claims the first model had before this run since a later one had any.
-    """
-
-    waited: int
-    run: Run | None = None
-    by: Model | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -87,6 +72,7 @@ class VectorProjectionActor(Actor):
         self._around = Surroundings(
             writer, readers, config, counters, progress, self._changed, self._woken
         )
+        self._rounds = Rounds(self._around, lambda: self._wakes, self._go)
         self._config = config
         self._clock = config.clock
         self._background = background
@@ -229,19 +215,15 @@ class VectorProjectionActor(Actor):
         return self._woken.is_set() and self._background and self._rest_seconds() == 0
 
     def _idle_seconds(self) -> float:
-        pauses = (self._pause_seconds(model) for model in self._models)
+        pauses = (pause_seconds(model) for model in self._models)
         rest = min((pause for pause in pauses if pause), default=0.0)
         rest = max(rest, self._not_before - self._clock.monotonic())
         return min(self._config.idle_poll_seconds, rest) if rest else self._config.idle_poll_seconds
 
     def _rest_seconds(self) -> float:
         """How long the background must not work: all models paused, or a store that just failed."""
-        rest = min((self._pause_seconds(model) for model in self._models), default=0.0)
+        rest = min((pause_seconds(model) for model in self._models), default=0.0)
         return max(0.0, rest, self._not_before - self._clock.monotonic())
-
-    @staticmethod
-    def _pause_seconds(model: Model) -> float:
-        return 0.0 if model.outage is None else model.pause_seconds()
 
     def _run_job(self, job: _Job) -> None:
         counted_at, counted = 0, 0
@@ -266,12 +248,16 @@ class VectorProjectionActor(Actor):
             if job.deadline is None:
                 stopped_by = self._tick(job, done, must_stop, on_applied)
             else:
-                stopped_by = self._rounds(
+                stopped_by = self._rounds.run(
                     job.models, done, lambda: None, must_stop, on_applied, job.deadline
                 )
             try:
                 remaining = self._remaining(job.models)
-                if job.deadline is None and stopped_by == "idle" and self._is_due(job.models):
+                if (
+                    job.deadline is None
+                    and stopped_by == "idle"
+                    and self._rounds.is_due(job.models)
+                ):
                     stopped_by = "timeout"
             except EngineClosedError:
                 # The readers went first; what was not settled of what waited is what remains.
@@ -287,115 +273,13 @@ class VectorProjectionActor(Actor):
     ) -> StoppedBy:
         stopped_by: StoppedBy = "idle"
         for model in job.models:
-            run = self._new_run(model, lambda: None, must_stop, on_applied, None, one_tick=True)
+            run = self._rounds.new_run(
+                model, lambda: None, must_stop, on_applied, None, one_tick=True
+            )
             stopped_by = self._go(run, done)
             if stopped_by != "idle" or done.claimed:
                 break
         return stopped_by
-
-    def _rounds(
-        self,
-        models: Models,
-        done: Tally,
-        why_stop: WhyStop,
-        must_stop: MustStop,
-        on_applied: OnApplied,
-        deadline: float | None,
-    ) -> StoppedBy:
-        """Runs each model until nothing of it is due, the first one before all others.
-
-        A commit that owes an earlier model something takes the turn from a later one, and after
-        BACKFILL_EVERY claims under load without end an earlier one gives a later one a single tick.
-        """
-        turn: Model | None = None
-        waited = 0
-        while True:
-            only, turn, away = turn, None, False
-            for place, model in enumerate(models):
-                if only is not None and model is not only:
-                    continue
-                if deadline is None and self._pause_seconds(model):
-                    away = True
-                    continue
-                ended = _Ended(waited)
-                a_turn = only is not None
-                asked = why_stop if a_turn else self._asking(models, place, ended, why_stop)
-                run = self._new_run(model, asked, must_stop, on_applied, deadline, one_tick=a_turn)
-                ended.run = run
-                stopped_by = self._go(run, done)
-                if not place:
-                    waited += run.claims
-                elif run.tally.claimed > run.tally.reverted:
-                    waited = 0
-                if ended.by is not None:
-                    turn = ended.by if ended.by is not model else None
-                    break
-                if stopped_by == "unavailable":
-                    away = True
-                elif stopped_by != "idle":
-                    return stopped_by
-            else:
-                if only is None:
-                    return "unavailable" if away else "idle"
-
-    def _asking(self, models: Models, place: int, ended: _Ended, why_stop: WhyStop) -> WhyStop:
-        """Why the run of a model is to stop, for itself or for the sake of another."""
-        seen, turn_at = -1, BACKFILL_EVERY - ended.waited
-
-        def asked() -> StoppedBy | None:
-            nonlocal seen, turn_at
-            if ended.by is not None:
-                return "cancelled"
-            reason = why_stop()
-            if reason is not None or ended.run is None:
-                return reason
-            if place and seen != self._wakes:
-                seen = self._wakes
-                if self._is_due(models[:place]):
-                    ended.by = models[place]
-                    return "cancelled"
-            if ended.run.claims >= turn_at:
-                turn_at = ended.run.claims + BACKFILL_EVERY  # looking costs a snapshot
-                later = [
-                    model
-                    for model in models[place + 1 :]
-                    if not self._pause_seconds(model) and self._is_due((model,))
-                ]
-                if later:
-                    ended.by = later[0]
-                    return "cancelled"
-            return None
-
-        return asked
-
-    def _new_run(
-        self,
-        model: Model,
-        why_stop: WhyStop,
-        must_stop: MustStop,
-        on_applied: OnApplied,
-        deadline: float | None,
-        *,
-        one_tick: bool,
-    ) -> Run:
-        at, processed = self._clock.monotonic(), 0
-
-        def applied(tally: Tally) -> None:
-            nonlocal at, processed
-            now = self._clock.monotonic()
-            model.note_stored(tally.processed - processed, now - at)
-            at, processed = now, tally.processed
-            on_applied(tally)
-
-        return Run(
-            self._around,
-            model,
-            why_stop=why_stop,
-            must_stop=must_stop,
-            on_applied=applied,
-            deadline=deadline,
-            one_tick=one_tick,
-        )
 
     def _go(self, run: Run, done: Tally) -> StoppedBy:
         self._going = True
@@ -415,20 +299,11 @@ class VectorProjectionActor(Actor):
         with self._around.readers.snapshot() as db:
             return sum(queue.unsettled(db, model.profile.profile_id) for model in models)
 
-    def _is_due(self, models: Models) -> bool:
-        now_ms = int(self._clock.now() * 1000)
-        with self._around.readers.snapshot() as db:
-            return any(
-                work.has_due(db, model.profile.profile_id, incremental=incremental, now_ms=now_ms)
-                for model in models
-                for incremental in (True, False)
-            )
-
     def _work_off(self, models: Models) -> None:
         if self._rest_seconds():
             return
         try:
-            self._rounds(
+            self._rounds.run(
                 models,
                 Tally(),
                 lambda: "cancelled" if self._jobs or self._models is not models else None,

@@ -289,7 +289,7 @@ def _chunks(
         for item in queue.of_chunks(db, chunk_keys)
         if item.profile_id == profile_id
     }
-    made_of = _vectors(db, node.kind, rows)
+    made_of = _vectors(db, node.kind, rows, profile_id)
     now_ms = runtime.now_ms()
     return tuple(
         ChunkReport(
@@ -320,7 +320,7 @@ def _work(row: queue.ChunkWork | None, now_ms: int) -> WorkReport | None:
 
 
 def _vectors(
-    db: Connection, kind: str, rows: Sequence[ChunkRow]
+    db: Connection, kind: str, rows: Sequence[ChunkRow], answers: int | None
 ) -> dict[int, tuple[VectorReport, ...]]:
     hash_of = {row.chunk_key: row.canonical_hash for row in rows}
     by_profile: dict[int, dict[int, bytes]] = {}
@@ -337,7 +337,7 @@ def _vectors(
         for chunk_key, made_from in made_of.items():
             report = VectorReport(
                 profile=str(profile),
-                active=profile.state == "active",
+                active=profile_id == answers,
                 stored=chunk_key in stored,
                 current=made_from == hash_of[chunk_key],
             )

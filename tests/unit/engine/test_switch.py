@@ -8,6 +8,7 @@ import inside
 from fathomdb import (
     DimensionMismatchError,
     EmbedderIdentity,
+    EmbedderUnavailableError,
     EmbeddingChangeRequiresAckError,
     Node,
     SwitchStateError,
@@ -261,6 +262,20 @@ def test_pruning_frees_what_was_kept(open_db):
     assert db.admin.check_integrity().ok
 
 
+def test_a_new_switch_prunes_what_is_kept_of_the_one_before(open_db):
+    one, two, three = first(), second(), third()
+    db = open_db(embedder=one)
+    fill(db)
+    switch(db, two)
+    db.admin.drain_vector_projection()
+    switch(db, three)
+    assert db.admin.status().previous_profile is None
+    check(db, two, three)
+    db.admin.drain_vector_projection()
+    assert db.admin.status().previous_profile == str(two.identity())
+    check(db, two, three)
+
+
 @pytest.mark.parametrize("how", ["kept", "pruned"])
 def test_switching_back_to_an_earlier_model_works(open_db, how):
     """It was empty for ever in another system, or an insert that failed."""
@@ -498,6 +513,40 @@ def test_a_rebuild_that_is_under_way_ends_with_the_flip(open_db):
     assert db.admin.get_vec_index_status("Doc").state == "fresh"
 
 
+def test_enabling_a_kind_that_has_flipped_again_changes_nothing(open_db):
+    one, two = first(), second()
+    db = open_db(embedder=one)
+    fill(db)
+    halfway(db, two)
+    assert db.admin.configure_vec("Doc").was_already_enabled
+    assert answers_under(db) == {"Doc": str(two.identity()), "Memo": str(one.identity())}
+
+
+def test_a_document_of_a_kind_that_has_flipped_is_inspected_under_the_model_that_answers(open_db):
+    one, two = first(), second()
+    db = open_db(embedder=one)
+    fill(db)
+    halfway(db, two)
+    for node_id, answers in (("n1", two), ("n2", one)):
+        report = db.admin.inspect(node_id, "text number 1")
+        (chunk,) = report.chunks
+        assert {vector.profile: vector.active for vector in chunk.vectors} == {
+            str(embedder.identity()): embedder is answers for embedder in (one, two)
+        }
+        assert chunk.has_vector
+        assert report.query.vector_rank is not None
+
+
+def test_freshness_counts_what_the_index_that_answers_misses_and_no_other(open_db):
+    one, two = first(), second()
+    db = open_db(embedder=one)
+    fill(db)
+    halfway(db, two)
+    db.write(Node("Doc", "fresh", "text number 1000"))  # owed by both, and one answers
+    assert db.search("text number 1000").freshness.pending == 1
+    assert db.search("text number 1000", kind="Memo").freshness.pending == 0
+
+
 # --- what it says ---------------------------------------------------------------------------------
 
 
@@ -681,3 +730,25 @@ def test_fresh_load_without_end_does_not_starve_a_switch(open_db):
     assert db.admin.drain_vector_projection().stopped_by == "idle"
     assert [name for name, _ in told[:100]].count("two") >= 4
     assert db.admin.status().switch is None
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_an_old_model_that_is_away_with_work_to_do_does_not_hold_up_the_switch(open_db, background):
+    one = FlakyEmbedder(first())
+    db = open_db(embedder=one)
+    fill(db)
+    one.script = [Fault(EmbedderUnavailableError("gone for good"))]
+    db.write(Node("Doc", "fresh", "text number 1000"))
+    if background:
+        db.close()
+        db = open_db(embedder=one, background=True)
+    two = second()
+    switch(db, two)
+    if background:
+        receipt = db.write(Node("Memo", "more", "text number 1001"))
+        while db.admin.status().switch is not None:
+            db.wait(receipt, timeout=0.05)
+    else:
+        db.admin.drain_vector_projection(timeout=20)
+    assert db.admin.status().active_profile == str(two.identity())
+    assert db.semantic_search("text number 1000")[0].node_id == "fresh"
