@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,7 +15,7 @@ from fathomdb.redact import redact
 from fathomdb.store import profiles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from fathomdb.actors.counters import Counters
@@ -136,6 +137,27 @@ class Models:
         with self._lock:
             self._offered[fingerprint] = spec
 
+    @contextmanager
+    def offering(self, given: Given, spec: object) -> Iterator[None]:
+        """Offers an embedder while its profile is added, and what it was made of from then on.
+
+        A search may come between that commit and ``put``: it finds the embedder here.
+        """
+        fingerprint = given.embedder.identity().fingerprint
+        with self._lock:
+            before = self._offered.get(fingerprint)
+            self._offered[fingerprint] = given
+        kept = before
+        try:
+            yield
+            kept = spec
+        finally:
+            with self._lock:
+                if kept is None:
+                    self._offered.pop(fingerprint, None)
+                else:
+                    self._offered[fingerprint] = kept
+
     def refuse_all(self, why: NoModel) -> None:
         """No profile gets a model by itself from now on."""
         with self._lock:
@@ -202,7 +224,7 @@ class Models:
             self._reasons[profile.profile_id] = _pass_it(profile)
             return None
         try:
-            given = Given.of(spec)
+            given = spec if isinstance(spec, Given) else Given.of(spec)
             found = given.embedder.identity()
         except FathomError as error:
             self._reasons[profile.profile_id] = NoModel(

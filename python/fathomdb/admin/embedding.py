@@ -62,7 +62,8 @@ def _configure(
     # All that is asked of the embedder is asked before the commit, and outside of it.
     identity, plugin = given.embedder.identity(), registry.spec_of(given.embedder)
     limits_of(given.embedder)
-    with runtime.configuring:
+    spec = plugin if given.built else given.embedder
+    with runtime.configuring, runtime.models.offering(given, spec):
         outcome, profile = runtime.write(
             lambda tx: _activate(
                 tx,
