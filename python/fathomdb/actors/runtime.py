@@ -335,6 +335,7 @@ def start(
                 lock,
                 WriterActor(
                     db,
+                    lambda: open_writer(path, durability=durability, cache_mib=config.cache_mib),
                     path=path,
                     presence=presence,
                     mailbox_size=config.mailbox_size,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from fathomdb.actors.actor import Actor, logger
 from fathomdb.errors import EngineClosedError, FathomError, MailboxFullError, WriterTimeoutError
-from fathomdb.store.connection import Connection, translate
+from fathomdb.store.connection import Connection, is_of_the_disk, translate
 from fathomdb.store.reuse import Contents
 from fathomdb.store.transaction import Transaction
 
@@ -45,6 +45,7 @@ class WriterActor(Actor):
     def __init__(
         self,
         db: Connection,
+        reopen: Callable[[], Connection],
         *,
         path: str,
         presence: Presence,
@@ -54,6 +55,8 @@ class WriterActor(Actor):
     ) -> None:
         super().__init__("writer")
         self._db = db
+        self._reopen = reopen
+        self._in_doubt = False
         self._path = path
         self._presence = presence
         self.contents = Contents()
@@ -159,6 +162,8 @@ class WriterActor(Actor):
         answers: list[_Answer] = []
         tx: Transaction | None = None
         try:
+            if self._in_doubt:
+                self._renew()
             tx = Transaction(self._db, self.contents)
             if len(group) == 1:  # the transaction is its savepoint
                 answers.append((group[0], group[0].operation(tx), None))
@@ -167,6 +172,7 @@ class WriterActor(Actor):
             self._presence.check_owned()
             calls = tx.commit()
         except Exception as error:
+            self._in_doubt = self._in_doubt or is_of_the_disk(error)
             if tx is not None:
                 tx.rollback()
             if len(group) == 1:
@@ -191,10 +197,16 @@ class WriterActor(Actor):
             answer = request.operation(tx)
             tx.release()
         except Exception as error:
-            if not tx.rollback_request():
+            if is_of_the_disk(error) or not tx.rollback_request():
                 raise
             return request, None, error
         return request, answer, None
+
+    def _renew(self) -> None:
+        """Goes on with another connection, since this one may not be what it seems."""
+        fresh = self._reopen()
+        self._db.close()
+        self._db, self._in_doubt = fresh, False
 
     def _answer(self, request: _Request, answer: Any, error: Exception | None) -> None:
         if not request.reply.set_running_or_notify_cancel():

@@ -147,6 +147,15 @@ def quote(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
+def is_of_the_disk(error: Exception) -> bool:
+    """Whether a connection is better opened anew after an error.
+
+    FTS5 keeps some of what it had read when a read fails half way: seen, for the rest of its life it
+    called a sound index malformed.
+    """
+    return isinstance(error, (apsw.IOError, apsw.FullError, apsw.CorruptError))
+
+
 def translate(error: Exception, path: str, db: apsw.Connection | None = None) -> Exception:
     """SQLite's error as one of ours, its words kept; any other error as it is.
 
