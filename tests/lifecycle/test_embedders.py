@@ -198,7 +198,7 @@ def test_what_a_name_built_too_late_for_the_engine_is_closed_too(plugins, open_d
     runtime = db._runtime
     profile = runtime.model.profile
     db.close()
-    runtime.models.put(Given.of("closable:one").model(runtime.config, runtime.counters, profile))
+    runtime.models.put(Given.of("closable:one").model(runtime.models.parts, profile))
     assert all(embedder.closed.wait(PATIENCE) for embedder in plugins)
     assert len(plugins) == 2
 

@@ -299,13 +299,15 @@ def test_a_vector_of_another_model_is_not_that_of_the_text(db):
 
     def under_another(tx):
         tx.db.execute(
-            "INSERT INTO vector_embedding_profiles SELECT 2, 'another', model_identity, '2', "
-            "dimension, normalization_policy, preparation, 'retired', NULL, 0 "
-            "FROM vector_embedding_profiles"
+            "INSERT INTO vector_embedding_profiles (profile_id, fingerprint, model_identity, "
+            "model_version, dimension, normalization_policy, preparation, state, created_at_ms) "
+            "SELECT 2, 'another', model_identity, '2', dimension, normalization_policy, "
+            "preparation, 'retired', 0 FROM vector_embedding_profiles"
         )
         tx.db.execute("UPDATE vector_ledger SET profile_id = 2")
         wanted = [bytes.fromhex(sha("one"))]
-        found = reuse.live(tx.db, 1, wanted), reuse.without_live(tx.db, 1, wanted)
+        known = tx.contents
+        found = reuse.live(tx.db, known, 1, wanted), reuse.without_live(tx.db, known, 1, wanted)
         tx.db.execute("UPDATE vector_ledger SET profile_id = 1")
         tx.db.execute("DELETE FROM vector_embedding_profiles WHERE profile_id = 2")
         return found
@@ -378,7 +380,7 @@ def test_a_cache_of_0_mib_keeps_nothing(open_db, embedder):
         EngineConfig(vector_cache_mib=-1)
 
 
-def test_the_cache_of_a_model_goes_when_it_is_replaced(db):
+def test_the_cache_of_a_model_goes_with_its_vectors(db):
     db.write(Node("Doc", "a", "first"))
     drain(db)
     db.write(Node("Doc", "a", "second"))
@@ -386,6 +388,8 @@ def test_the_cache_of_a_model_goes_when_it_is_replaced(db):
     other = DeterministicEmbedder(seed=1)
     db.admin.configure_embedding(other, acknowledge_rebuild_impact=True)
     drain(db)
+    assert inside.cached(db)  # for a rollback
+    db.admin.prune_profiles()
     assert inside.cached(db) == {}
     inside.check(db, other)
 
