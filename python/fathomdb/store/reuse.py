@@ -39,6 +39,8 @@ class Contents:
     def __init__(self) -> None:
         self._index: _native.ContentIndex | None = None
         self._read = 0
+        self.reads = 0
+        """How often the ledger was read."""
 
     def read(self, db: apsw.Connection) -> None:
         """Reads the ledger, once; again where most of what is known is gone. The writer's."""
@@ -49,6 +51,11 @@ class Contents:
         while page := [*islice(rows, _PAGE_ROWS)]:
             index.add([row[0] for row in page], [row[1] for row in page])
         self._index, self._read = index, len(index)
+        self.reads += 1
+
+    def forget(self) -> None:
+        """Has the ledger read again: what was read is not what it came to."""
+        self._index = None
 
     def add(self, content_hashes: Sequence[bytes], chunk_keys: Sequence[int]) -> None:
         """Notes new rows. The writer's; should they be rolled back, nothing is lost by it."""

@@ -32,6 +32,7 @@ class Transaction:
     def __init__(self, db: apsw.Connection, contents: Contents | None = None) -> None:
         self.db = db
         self.contents = contents if contents is not None else Contents()
+        self._reads = self.contents.reads
         self._on_commit: list[Callable[[], None]] = []
         self._on_commit_mark = 0
         db.execute("BEGIN IMMEDIATE")
@@ -97,6 +98,7 @@ class Transaction:
         """Undoes the request; False where SQLite had to end the whole transaction."""
         # Fences taken stay taken: they only have to be new, not dense.
         self._is_canonical = self._was_canonical
+        self._unread()
         del self._on_commit[self._on_commit_mark :]
         self.fts.undo()
         if not self.db.in_transaction:
@@ -121,8 +123,14 @@ class Transaction:
         # Where a reader is in the way it stays pending, and the next commit tries again.
         residue.clear(self.db, wait_ms)
 
+    def _unread(self) -> None:
+        # What was deleted before the ledger was read is there again, and would be missed.
+        if self.contents.reads != self._reads:
+            self.contents.forget()
+
     def rollback(self) -> None:
         """Undoes everything."""
+        self._unread()
         if self.db.in_transaction:
             self.db.execute("ROLLBACK")
 

@@ -9,7 +9,7 @@ import pytest
 
 import fathomdb
 import inside
-from fathomdb import EngineConfig, Node
+from fathomdb import Chunk, EngineConfig, InvalidInputError, Node
 from fathomdb.embedders.protocol import EmbedderLimits
 from fathomdb.store import reuse
 from fathomdb.testing import DeterministicEmbedder, Fault, FlakyEmbedder, RecordingEmbedder
@@ -378,6 +378,19 @@ def test_a_cache_of_0_mib_keeps_nothing(open_db, embedder):
     assert inside.cached(db) == {}
     with pytest.raises(fathomdb.InvalidInputError, match="vector_cache_mib must be a whole number"):
         EngineConfig(vector_cache_mib=-1)
+
+
+def test_a_refused_write_after_an_open_hides_no_live_chunk(db, open_db):
+    db.write([Node("Doc", "a", "shared"), Node("Doc", "b", "shared")])
+    drain(db)
+    db.close()
+    db = open_db(embedder=DeterministicEmbedder())  # who has which text is not known yet
+    stolen = Node("Doc", "c", chunks=[Chunk("text", chunk_id="b#0")])
+    with pytest.raises(InvalidInputError, match="belongs to node"):
+        db.write([Node("Doc", "a", "other"), stolen])
+    db.write(Node("Doc", "b", "different"))
+    assert inside.cached(db) == {}  # a has it still
+    assert db.admin.check_integrity().ok
 
 
 def test_the_cache_of_a_model_goes_with_its_vectors(db):
