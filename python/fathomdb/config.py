@@ -74,23 +74,6 @@ class SystemClock:
         return time.monotonic()
 
 
-class SteadyClock:
-    """A clock that never goes back: what is due must not wait until one that was set back catches up."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._latest = clock.now()
-
-    def now(self) -> float:
-        """Seconds since the epoch; the latest that was said where the clock says less."""
-        self._latest = max(self._latest, self._clock.now())
-        return self._latest
-
-    def monotonic(self) -> float:
-        """Seconds that never go back."""
-        return self._clock.monotonic()
-
-
 def _uniform() -> Callable[[float, float], float]:
     return random.Random().uniform  # noqa: S311 - spreads probes, hides nothing
 

@@ -249,6 +249,20 @@ def test_nothing_is_acknowledged_that_would_be_gone_with_the_file(path, tmp_path
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps a file that is open")
+def test_after_an_error_of_the_disk_no_new_file_is_made_where_the_old_one_was(path):
+    def fails(_):
+        raise apsw.IOError("disk I/O error")
+
+    with opened(path) as db:
+        with pytest.raises(StorageError):
+            inside.in_writer(db, fails)
+        remove(path)
+        with pytest.raises(StorageError, match="removed or replaced"):
+            db.write(Node("doc", "late", "a text"))
+        assert not os.path.exists(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps a file that is open")
 @pytest.mark.parametrize("read_only", [False, True])
 def test_an_engine_never_reads_from_two_files_of_one_name(path, read_only):
     with opened(path) as first:

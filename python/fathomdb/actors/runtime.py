@@ -20,8 +20,9 @@ from fathomdb.actors.event_loop import EventLoop
 from fathomdb.actors.models import Models, NoModel, Parts
 from fathomdb.actors.projector import VectorProjectionActor
 from fathomdb.actors.rebuilder import RebuildActor
+from fathomdb.actors.steady_clock import SteadyClock
 from fathomdb.actors.writer import Operation, T, WriterActor
-from fathomdb.config import LONGEST_SECONDS, SteadyClock
+from fathomdb.config import LONGEST_SECONDS
 from fathomdb.errors import (
     EngineClosedError,
     ForkedProcessError,

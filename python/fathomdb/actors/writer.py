@@ -185,8 +185,9 @@ class WriterActor(Actor):
         for call in calls:
             try:
                 call()
-            except Exception:
+            except Exception as error:
                 # The commit stands, whatever those who hear of it make of it.
+                self._in_doubt = self._in_doubt or is_of_the_disk(error)
                 logger.exception("a call after a commit failed")
         for request, answer, failure in answers:
             self._answer(request, answer, failure)
@@ -204,9 +205,10 @@ class WriterActor(Actor):
 
     def _renew(self) -> None:
         """Goes on with another connection, since this one may not be what it seems."""
-        fresh = self._reopen()
-        self._db.close()
-        self._db, self._in_doubt = fresh, False
+        self._presence.check_file()  # or the one that is opened would be of another file, or make one
+        before, self._db = self._db, self._reopen()
+        self._in_doubt = False
+        before.close()
 
     def _answer(self, request: _Request, answer: Any, error: Exception | None) -> None:
         if not request.reply.set_running_or_notify_cancel():

@@ -12,6 +12,7 @@ from fathomdb.errors import EngineClosedError
 from fathomdb.store.connection import (
     found_no_room_beside,
     has_room_beside,
+    is_of_the_disk,
     open_reader,
     stands_alone,
     translating,
@@ -46,16 +47,20 @@ class ReaderPool:
     def snapshot(self) -> Iterator[apsw.Connection]:
         """One read snapshot: all that is read inside is of one commit."""
         db = self._take()
+        in_doubt = False
         try:
             with translating(self._path):
-                db.execute("BEGIN")
                 try:
+                    db.execute("BEGIN")
                     yield db
+                except apsw.Error as error:
+                    in_doubt = is_of_the_disk(error)
+                    raise
                 finally:
                     if db.in_transaction:
                         db.execute("ROLLBACK")
         finally:
-            self._give_back(db)
+            self._give_back(db, in_doubt=in_doubt)
 
     def close(self, timeout_seconds: float) -> bool:
         """Closes what is free, and what is in use as it comes back; False where some still is."""
@@ -101,10 +106,10 @@ class ReaderPool:
             self._has_room = False
             return open_reader(self._path, cache_mib=self._cache_mib, immutable=True)
 
-    def _give_back(self, db: apsw.Connection) -> None:
+    def _give_back(self, db: apsw.Connection, *, in_doubt: bool) -> None:
         with self._room:
             self._in_use -= 1
-            if self._closed or not self._has_room:
+            if self._closed or not self._has_room or in_doubt:
                 db.close()
             else:
                 self._free.append(db)

@@ -8,6 +8,7 @@ kept without counting.
 
 from __future__ import annotations
 
+import sys
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,7 +25,7 @@ ROW_BYTES = 128
 _PAGE_ROWS = 65_536
 _FEW = 4
 """Chunks of one text that are looked at: the newest are most likely still there."""
-_EVERY = 1 << 40
+_EVERY = sys.maxsize
 _MOST_STALE = 1_000_000
 """Entries of chunks that are gone, beyond as many as there are rows, before the index is read anew."""
 

@@ -315,6 +315,18 @@ def test_a_vector_of_another_model_is_not_that_of_the_text(db):
     assert inside.in_writer(db, under_another) == ({}, {bytes.fromhex(sha("one"))})
 
 
+def test_a_text_whose_hash_only_begins_like_another_is_embedded(db):
+    db.write(Node("Doc", "a", "one"))
+    drain(db)
+    alike = bytes.fromhex(sha("one"))[:8] + bytes(24)
+
+    def of_another(tx):
+        found = reuse.live(tx.db, tx.contents, 1, [alike])
+        return found, reuse.without_live(tx.db, tx.contents, 1, [alike])
+
+    assert inside.in_writer(db, of_another) == ({}, {alike})
+
+
 # --- the cache ------------------------------------------------------------------------------------
 
 

@@ -6,10 +6,12 @@ import subprocess
 import sys
 import threading
 
+import apsw
 import pytest
 
 import fathomdb
 from fathomdb import EngineConfig, Node
+from fathomdb.errors import StorageError
 
 # The bytes that every connection of a database holds a shared lock on (SQLite's os.h).
 TAKE_OVER = """
@@ -85,4 +87,15 @@ def test_a_reader_that_failed_goes_back_to_the_pool(open_db):
             pass
         else:
             raise AssertionError
+    assert db.count() == 1
+
+
+@pytest.mark.parametrize("error", [apsw.IOError, apsw.CorruptError])
+def test_a_connection_that_met_an_error_of_the_disk_reads_nothing_any_more(open_db, error):
+    db = open_db(config=EngineConfig(readers=1))
+    db.write(Node("Doc", "a", "text"))
+    with pytest.raises(StorageError), db._runtime.snapshot() as spoiled:
+        raise error("as the disk said")
+    with db._runtime.snapshot() as fresh:
+        assert fresh is not spoiled
     assert db.count() == 1
