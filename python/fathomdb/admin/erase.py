@@ -40,7 +40,7 @@ def _erase(runtime: Runtime, what: Erasable, handles: list[str]) -> ErasureRecei
 
     def operation(tx: Transaction) -> tuple[erasure.Erased, int, int, int]:
         erased = erasure.Erased()
-        shared = erasure.count_shared(tx.db, what, handles)
+        shared = erasure.count_shared(tx, what, handles)
         for handle in handles:
             erased += erasure.erase(tx, what, handle, now_ms)
         # Also where no row is left: an erasure that was killed, or a retirement, left its residue.

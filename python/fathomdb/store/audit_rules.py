@@ -208,10 +208,9 @@ RULES: tuple[Rule, ...] = (
         "cache_live",
         "vector_cache",
         "the cache keeps a vector under profile {detail} that a live chunk has",
-        "SELECT v.position, NULL, NULL, v.profile_id FROM vector_cache AS v WHERE EXISTS "
-        "(SELECT 1 FROM vector_ledger AS l WHERE substr(l.content_hash, 1, 8) = "
-        "substr(v.content_hash, 1, 8) AND l.content_hash = v.content_hash "
-        "AND l.profile_id = v.profile_id)",
+        # The ledger once, and a look into the cache's index: the other way round there is no index.
+        "SELECT DISTINCT v.position, NULL, NULL, v.profile_id FROM vector_ledger AS l "
+        "CROSS JOIN vector_cache AS v USING (profile_id, content_hash)",
     ),
     Rule(
         "status_value",

@@ -138,21 +138,20 @@ def _erase_chunks(tx: Transaction, kind: str, chunk_keys: list[int]) -> Erased:
     return Erased(chunks=len(chunk_keys), vectors=vectors_there, work=work_there)
 
 
-def count_shared(db: apsw.Connection, what: Erasable, handles: Iterable[str]) -> int:
+def count_shared(tx: Transaction, what: Erasable, handles: Iterable[str]) -> int:
     """Vectors of texts that handles name and that something else has too: they stay with that."""
     column = "logical_id" if what == "node" else "source_ref"
-    return int(
-        db.execute(
-            "SELECT count(*) FROM (SELECT DISTINCT l.profile_id, l.content_hash FROM nodes AS n "
-            "JOIN chunks AS c USING (node_key) JOIN vector_ledger AS l USING (chunk_key) "
-            f"WHERE n.{column} IN (SELECT value FROM carray(?1)) AND n.superseded_cursor IS NULL) "
-            "AS e WHERE EXISTS (SELECT 1 FROM vector_ledger AS l JOIN chunks AS c USING (chunk_key) "
-            "JOIN nodes AS n USING (node_key) WHERE substr(l.content_hash, 1, 8) = "
-            "substr(e.content_hash, 1, 8) AND l.content_hash = e.content_hash "
-            f"AND l.profile_id = e.profile_id AND (n.{column} IS NULL "
-            f"OR n.{column} NOT IN (SELECT value FROM carray(?1))))",
-            (keys.texts(handles),),
-        ).get
+    content_of: dict[int, dict[int, bytes]] = {}
+    for profile_id, chunk_key, content_hash in tx.db.execute(
+        "SELECT l.profile_id, l.chunk_key, l.content_hash FROM nodes AS n "
+        "JOIN chunks AS c USING (node_key) JOIN vector_ledger AS l USING (chunk_key) "
+        f"WHERE n.{column} IN (SELECT value FROM carray(?)) AND n.superseded_cursor IS NULL",
+        (keys.texts(handles),),
+    ):
+        content_of.setdefault(profile_id, {})[chunk_key] = content_hash
+    return sum(
+        len(reuse.held_elsewhere(tx.db, tx.contents, profile_id, of_profile))
+        for profile_id, of_profile in content_of.items()
     )
 
 

@@ -114,17 +114,33 @@ def without_live(
     gone = set(content_hashes)
     for most in (_FEW, _EVERY):
         found = contents.find(gone, most)
-        gone.difference_update(
-            row[0]
-            for row in db.execute(
-                "SELECT content_hash FROM vector_ledger WHERE profile_id = ? "
-                "AND chunk_key IN (SELECT value FROM carray(?))",
-                (profile_id, keys.ints(found)),
-            )
-        )
+        gone -= _texts_of(db, profile_id, found)
         if len(found) < _FEW:
             break  # those were all
     return gone
+
+
+def held_elsewhere(
+    db: apsw.Connection,
+    contents: Contents,
+    profile_id: int,
+    content_of: Mapping[int, bytes],
+) -> set[bytes]:
+    """Texts of these chunks that a chunk which is not among them has a vector of, too."""
+    contents.read(db)
+    asked = set(content_of.values())
+    others = [key for key in contents.find(asked, _EVERY) if key not in content_of]
+    return _texts_of(db, profile_id, others) & asked
+
+
+def _texts_of(db: apsw.Connection, profile_id: int, chunk_keys: Iterable[int]) -> set[bytes]:
+    """The content hashes that these chunks have vectors of now."""
+    rows = db.execute(
+        "SELECT content_hash FROM vector_ledger WHERE profile_id = ? "
+        "AND chunk_key IN (SELECT value FROM carray(?))",
+        (profile_id, keys.ints(chunk_keys)),
+    )
+    return {row[0] for row in rows}
 
 
 def put(

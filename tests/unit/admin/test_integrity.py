@@ -13,8 +13,9 @@ import sqlite_vec
 
 import fathomdb
 from fathomdb import Node
+from fathomdb.admin import integrity
 from fathomdb.admin.integrity import FINDINGS_PER_CODE
-from fathomdb.store import audit, status, vectors
+from fathomdb.store import audit, audit_rules, status, vectors
 from fathomdb.store.connection import open_checker
 from fathomdb.store.findings import Finding
 from fathomdb.testing import DeterministicEmbedder, Fault, FlakyEmbedder
@@ -81,6 +82,23 @@ def test_a_healthy_file_with_a_history_is_ok(mixed):
         assert report.counts["failed_work"] == 1
         assert report.counts["work"] > 0
         assert seen[-1] == (report.counts["chunks"] + report.counts["vectors"],) * 2
+
+
+def test_every_rule_reads_a_table_once_and_looks_the_rest_up_by_an_index(db):
+    """A check of a large file reads each table once, and holds none of them in memory."""
+    limits = integrity.limits(db._runtime).named()
+    with db._runtime.snapshot() as connection:
+        for rule in (*audit_rules.INDEX_RULES, *audit_rules.RULES):
+            asked = {name: value for name, value in limits.items() if f":{name}" in rule.sql}
+            rows = connection.execute(f"EXPLAIN QUERY PLAN {rule.sql}", asked).fetchall()
+            said = {step: detail for step, _, _, detail in rows}
+            scans = [parent for _, parent, _, detail in rows if detail.startswith("SCAN")]
+            assert len(scans) == len(set(scans)), f"{rule.code}: one scan inside another: {rows}"
+            # An index that is made for one statement holds a whole table in memory; kinds are few.
+            made = [detail for detail in said.values() if "AUTOMATIC" in detail]
+            assert all(detail.startswith("SEARCH s ") for detail in made), f"{rule.code}: {made}"
+            for parent in scans:
+                assert not said.get(parent, "").startswith("CORRELATED"), f"{rule.code}: {rows}"
 
 
 def test_an_empty_file_is_ok(db):
