@@ -94,7 +94,8 @@ class NodeReport:
     """All that decides whether a node is found, and in ``verdict`` the first cause, in words.
 
     ``written_cursor`` is the commit of its last version, ``retired_cursor`` the one that ended it;
-    both are None for an id that was never written. ``superseded_versions`` counts older versions.
+    both are None for an id that was never written. ``erased_cursor`` is the commit that erased it,
+    where nothing of it is there any more. ``superseded_versions`` counts older versions.
     ``vector_index`` and ``index_state`` are of its kind. ``engine`` has, in sentences, what keeps
     this engine from making or comparing vectors.
     """
@@ -105,6 +106,7 @@ class NodeReport:
     source_ref: str | None
     written_cursor: int | None
     retired_cursor: int | None
+    erased_cursor: int | None
     superseded_versions: int
     vector_index: VectorIndex
     index_state: str | None
@@ -174,6 +176,7 @@ def inspect(
         source_ref=row.source_ref,
         written_cursor=row.cursor,
         retired_cursor=None,
+        erased_cursor=None,
         superseded_versions=versions,
         vector_index=_index_of(schema),
         index_state=schema.state if schema is not None and schema.enabled else None,
@@ -197,9 +200,10 @@ def _not_live(runtime: Runtime, db: Connection, node_id: str) -> NodeReport:
     versions, _ = nodes.superseded(db, node_id)
     active = profiles.active(db)
     schema = None if last is None else indexes.get(db, last.kind)
+    erased = None if last is not None else erasure.erased_in(db, "node", node_id)
     if last is not None:
         said = verdict.of_retired(node_id, last.superseded_cursor)
-    elif (erased := erasure.erased_in(db, "node", node_id)) is not None:
+    elif erased is not None:
         said = verdict.of_erased(node_id, erased)
     else:
         owner = chunks.owners(db, [node_id]).get(node_id)
@@ -211,6 +215,7 @@ def _not_live(runtime: Runtime, db: Connection, node_id: str) -> NodeReport:
         source_ref=None if last is None else last.source_ref,
         written_cursor=None if last is None else last.written_cursor,
         retired_cursor=None if last is None else last.superseded_cursor,
+        erased_cursor=erased,
         superseded_versions=versions,
         vector_index=_index_of(schema),
         index_state=schema.state if schema is not None and schema.enabled else None,

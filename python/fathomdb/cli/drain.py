@@ -76,7 +76,16 @@ def _print(report: DrainReport, requeued: int, status: Status) -> None:
 
     console = terminal.out()
     if not (report.claimed or report.remaining or status.failed):
-        console.print("Nothing to do: no vector is owed")
+        switch = status.switch
+        if switch is None or switch.waits_for is None:
+            console.print("Nothing to do: no vector is owed")
+        else:
+            console.print(
+                formats.printable(
+                    f"Nothing to do now: the switch to {switch.to_profile} waits, "
+                    f"{switch.waits_for}"
+                )
+            )
         return
     speed = formats.rate(report.processed, report.seconds)
     console.print(

@@ -46,7 +46,8 @@ def command(
         return exits.DONE
     console = terminal.out()
     if receipt.versions:
-        console.print(f"Erased {what} from {where}")
+        there = what if len(node_ids) < 2 else f"what there was of {what}"
+        console.print(f"Erased {there} from {where}")
     else:
         console.print(f"Nothing of {what} is in {where}")
     grid = terminal.facts()

@@ -105,6 +105,8 @@ def _state(report: NodeReport) -> str:
         return f"live, written in commit {report.written_cursor:,}{versions}"
     if report.retired_cursor is not None:
         return f"retired in commit {report.retired_cursor:,}"
+    if report.erased_cursor is not None:
+        return f"erased in commit {report.erased_cursor:,}"
     return "never written"
 
 

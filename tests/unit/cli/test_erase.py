@@ -78,3 +78,9 @@ def test_an_export_from_before_an_upgrade_is_named(run, notes, tmp_path):
 
     assert done.json["upgrade_exports"] == [backup]
     assert f"{os.path.basename(backup)} was made before an upgrade" in shown.err.replace("\n", "")
+
+
+def test_of_several_nodes_it_does_not_say_that_all_were_there(run, notes):
+    done = run("erase", "--db", notes, "--node", "rain", "--node", "never", "--yes")
+    assert done.out.startswith("Erased what there was of 2 nodes from")
+    assert run("inspect", "rain", "--db", notes).out.count("erased in commit") == 2

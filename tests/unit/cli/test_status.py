@@ -148,3 +148,18 @@ def test_a_model_that_is_kept_is_shown(run, open_db, path):
         db.admin.drain_vector_projection()
 
     assert "deterministic-test@0 (32 dimensions), for a rollback" in run("status", "--db", path).out
+
+
+def test_a_drain_says_of_a_switch_that_is_paused_that_it_waits(run, open_db, path):
+    with open_db(embedder="hashing") as db:
+        db.write(fathomdb.Node("Doc", "a", "text"))
+        db.admin.drain_vector_projection()
+        db.admin.configure_embedding("hashing:512", acknowledge_rebuild_impact=True)
+        db.admin.pause_switch()
+
+    done = run("drain", "--db", path)
+
+    assert done.code == 0
+    said = " ".join(done.out.split())
+    assert said.startswith("Nothing to do now: the switch to fathomdb/hashing-lexical@1 (512")
+    assert "it is paused" in said
