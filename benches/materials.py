@@ -16,7 +16,7 @@ import alternating  # noqa: F401 - refuses a debug build, whoever asks
 from fathomdb import Node
 from fathomdb.embedders.protocol import EmbedderLimits
 from fathomdb.store.schema import PAGE_BYTES
-from fathomdb.store.vectors import CHUNK_SIZE
+from fathomdb.store.blocks import ROWS as BLOCK_ROWS
 from fathomdb.testing import NullEmbedder
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def raw_table(db: apsw.Connection, dimension: int) -> None:
     """The engine's vec0 table, by hand."""
     db.execute(
         f"CREATE VIRTUAL TABLE vectors USING vec0(chunk_key INTEGER PRIMARY KEY, "
-        f"embedding float[{dimension}] distance_metric=l2, chunk_size={CHUNK_SIZE})"
+        f"embedding float[{dimension}] distance_metric=l2, chunk_size={BLOCK_ROWS})"
     )
 
 

@@ -110,8 +110,10 @@ class Run:
         self._claims = 0
         self._window: list[Batch] = []
         self._unsettled: list[Batch] = []  # whose vectors no snapshot has yet
-        self._claiming: deque[Future[Claim]] = deque()
-        self._dry = False  # the last claim found nothing; tried again after an apply or a commit
+        # Each with what was known when it was sent: a claim that finds nothing says so of no more.
+        self._claiming: deque[tuple[Future[Claim], int]] = deque()
+        self._news = 1  # counts the applies and commits that may have brought something to claim
+        self._dry = 0  # the news as of which a claim found nothing
 
     @property
     def claims(self) -> int:
@@ -170,28 +172,28 @@ class Run:
                 return "cancelled"
             stopped_by = stopped_by or self._reason_to_stop()
             while stopped_by is None and self._wants_more():
-                # Not earlier: a claim from before the commit that woke us does not see its work.
-                self._around.woken.clear()
-                self._dry = False
-                self._claiming.append(
-                    self._settling.call(self._claim(), self._model.sizes.incremental)
-                )
+                if self._around.woken.is_set():
+                    # Not earlier: a claim from before that commit does not see its work.
+                    self._around.woken.clear()
+                    self._news += 1
+                claiming = self._settling.call(self._claim(), self._model.sizes.incremental)
+                self._claiming.append((claiming, self._news))
             # Counted first: a claim from before a settled batch must be heard before it. What it
             # did not find may be there now.
             settled = self._settling.answered
-            while self._claiming and self._claiming[0].done():
-                claimed = self._claiming[0].result()
+            while self._claiming and self._claiming[0][0].done():
+                claimed = self._claiming[0][0].result()
                 if claimed.count:
                     self._claims += 1
                     self._window.append(self._begin(claimed))
-                # Only the last claim says so: one from before a commit did not see its work.
-                self._dry = not claimed.count and len(self._claiming) == 1
+                else:
+                    self._dry = self._claiming[0][1]
                 # Not before its batch is in the window, or a failure would leave it claimed.
                 self._claiming.popleft()
             for _ in range(settled):
                 self._settling.collect()
                 self._on_applied(self.tally)
-                self._dry = False
+                self._news += 1
             if stopped_by is not None:
                 self._withdraw()
             for batch in [batch for batch in self._window if batch.is_ready]:
@@ -233,7 +235,7 @@ class Run:
         if self._is_full():
             may_wait = any(batch.claim.may_wait for batch in self._window)
             return woken and may_wait and self._claimed() == self._most()
-        return woken or not self._dry
+        return woken or self._dry < self._news
 
     def _claimed(self) -> int:
         return sum(batch.outcome is None for batch in self._window) + len(self._claiming)
@@ -343,7 +345,8 @@ class Run:
             model.pause(embedded.outage, batch.claim.erasures)
             self._around.progress.bump()
         elif claim_more and self._wants_more():
-            self._claiming.append(self._settling.begin_and_claim(came_to, self._claim()))
+            claiming = self._settling.begin_and_claim(came_to, self._claim())
+            self._claiming.append((claiming, self._news))
             return
         self._settling.begin(came_to)
 
@@ -391,7 +394,7 @@ class Run:
                 batch.abandon()
         finally:
             claims = [batch.claim for batch in window]
-            claims.extend(reply.result() for reply in self._claiming if reply.exception() is None)
+            claims.extend(reply.result() for reply, _ in self._claiming if not reply.exception())
             self._claiming.clear()
             self._settling.give_back(claims)
 
@@ -403,7 +406,7 @@ class Run:
                 self._must_stop()
                 or any(batch.is_ready for batch in self._window)
                 or self._settling.answered > 0
-                or (bool(self._claiming) and self._claiming[0].done())
+                or (bool(self._claiming) and self._claiming[0][0].done())
                 or (may_claim and (self._wants_more() or self._reason_to_stop() is not None))
             )
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import apsw
 
-from fathomdb.store import keys
+from fathomdb.store import bulk, keys
 from fathomdb.store.connection import only_row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +92,18 @@ def next_key(db: apsw.Connection) -> int:
 
 def insert(
     db: apsw.Connection,
-    rows: Iterable[tuple[int, int, int, str, str, int | None, int | None, bytes]],
+    added: Sequence[tuple[int, int, int, str, str, int | None, int | None, bytes]],
 ) -> bool:
     """Adds rows: key, node key, ordinal, id, text, byte start and end, hash.
 
     Returns False where an id is taken: some rows may be in then, and the request must be undone.
     """
     try:
-        db.executemany(
-            "INSERT INTO chunks (chunk_key, node_key, ordinal, chunk_id, text, byte_start, "
-            "byte_end, canonical_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            rows,
+        bulk.insert(
+            db,
+            "chunks",
+            "chunk_key, node_key, ordinal, chunk_id, text, byte_start, byte_end, canonical_hash",
+            added,
         )
     except apsw.ConstraintError as error:
         if getattr(error, "extendedresult", None) != apsw.SQLITE_CONSTRAINT_UNIQUE:

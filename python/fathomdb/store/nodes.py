@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fathomdb.store import keys
+from fathomdb.store import bulk, keys
 from fathomdb.store.connection import only_row
 
 if TYPE_CHECKING:
@@ -74,13 +74,10 @@ def next_key(db: apsw.Connection) -> int:
 
 def insert(
     db: apsw.Connection,
-    rows: Iterable[tuple[int, str, str, str | None, str | None, bool, int]],
+    added: Sequence[tuple[int, str, str, str | None, str | None, bool, int]],
 ) -> None:
     """Adds live rows: key, id, kind, properties, source_ref, split, cursor."""
-    db.executemany(
-        f"INSERT INTO nodes ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        rows,
-    )
+    bulk.insert(db, "nodes", _COLUMNS, added)
 
 
 def supersede(

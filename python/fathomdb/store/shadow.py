@@ -34,7 +34,7 @@ _FTS5_VERSION = 4
 def drop(db: apsw.Connection, table: str, shadows: Mapping[str, str]) -> None:
     """Drops a virtual table with what is left of its shadow tables; nothing where none is there."""
     there = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    with _undefended(db):
+    with undefended(db):
         if table in there:
             for suffix, columns in shadows.items():
                 if table + suffix not in there:
@@ -49,7 +49,7 @@ def drop(db: apsw.Connection, table: str, shadows: Mapping[str, str]) -> None:
 
 
 @contextlib.contextmanager
-def _undefended(db: apsw.Connection) -> Iterator[None]:
+def undefended(db: apsw.Connection) -> Iterator[None]:
     """Lets a statement touch shadow tables by name, which defensive mode is there to forbid."""
     defended = db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, -1)
     db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 0)

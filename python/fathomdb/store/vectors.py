@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from fathomdb.errors import CorruptDatabaseError
-from fathomdb.store import keys, reuse
+from fathomdb.store import blocks, keys, reuse
 from fathomdb.store.connection import quote
 
 if TYPE_CHECKING:
@@ -17,12 +17,6 @@ if TYPE_CHECKING:
 
     from fathomdb.store.conditions import Condition
     from fathomdb.store.profiles import Profile
-
-CHUNK_SIZE = 64
-"""Rows in a vec0 block: with the default of 1,024 a point read costs 200 us instead of 30."""
-
-_PLACE_BITS = 20
-"""Bits for a vector's place in its batch; the other 43 are for its chunk's key."""
 
 _PAGE_ROWS = 1024
 """Vectors that are held in memory at once while a whole table goes to the cache."""
@@ -48,7 +42,7 @@ def _definition(profile: Profile) -> str:
     metric = "l2" if profile.normalizes else "cosine"
     return (
         f"vec0(chunk_key INTEGER PRIMARY KEY, embedding float[{profile.dimension}] "
-        f"distance_metric={metric}, chunk_size={CHUNK_SIZE})"
+        f"distance_metric={metric}, chunk_size={blocks.ROWS})"
     )
 
 
@@ -131,9 +125,8 @@ def insert(
     ``blob`` has rows of ``dimension`` f32, ``places`` a (chunk_key, row of the blob) for each that
     is stored, in the order of the hashes, 32 bytes each. The cache loses what is live now.
     """
-    table = quote(table_name(kind, profile_id))
+    table = table_name(kind, profile_id)
     chunk_keys = [key for key, _ in places]
-    # INSERT OR REPLACE fails on vec0, and a delete costs four inserts: only where a row exists.
     present = [
         row[0]
         for row in db.execute(
@@ -143,15 +136,9 @@ def insert(
         )
     ]
     if present:
-        _delete_rows(db, table, present)
-    # One statement for all rows: bound one by one, each would wait for the interpreter while
-    # another thread has it (measured: a drain takes twice as long). Key and place share a number.
-    db.execute(
-        f"INSERT INTO {table} (chunk_key, embedding) "
-        f"SELECT value >> {_PLACE_BITS}, "
-        f"substr(?1, 1 + (value & {(1 << _PLACE_BITS) - 1}) * ?2, ?2) FROM carray(?3)",
-        (blob, 4 * dimension, keys.ints(key << _PLACE_BITS | place for key, place in places)),
-    )
+        _delete_rows(db, quote(table), present)
+    row_bytes = 4 * dimension
+    blocks.append(db, table, chunk_keys, _in_order(blob, places, row_bytes), row_bytes)
     db.execute(
         "INSERT OR REPLACE INTO vector_ledger (chunk_key, profile_id, canonical_hash, "
         "content_hash) SELECT value, ?1, substr(?2, 32 * rowid - 31, 32), "
@@ -165,6 +152,16 @@ def insert(
     )
     contents.add(content_hashes, chunk_keys)
     reuse.take_out(db, profile_id, content_hashes)
+
+
+def _in_order(blob: bytes, places: Sequence[tuple[int, int]], row_bytes: int) -> memoryview:
+    """The rows of a blob in the order of their places; no copy where they lie so."""
+    packed = memoryview(blob)
+    first = places[0][1]
+    if all(place == row for row, (_, place) in enumerate(places, first)):
+        return packed[first * row_bytes : (first + len(places)) * row_bytes]
+    rows = (packed[place * row_bytes : (place + 1) * row_bytes] for _, place in places)
+    return memoryview(b"".join(rows))
 
 
 def delete(
