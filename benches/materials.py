@@ -15,8 +15,8 @@ import sqlite_vec
 import alternating  # noqa: F401 - refuses a debug build, whoever asks
 from fathomdb import Node
 from fathomdb.embedders.protocol import EmbedderLimits
-from fathomdb.store.schema import PAGE_BYTES
 from fathomdb.store.blocks import ROWS as BLOCK_ROWS
+from fathomdb.store.schema import PAGE_BYTES
 from fathomdb.testing import NullEmbedder
 
 if TYPE_CHECKING:

@@ -156,6 +156,7 @@ class Settling:
         config = self._config
         policy = apply.RetryPolicy(config.max_attempts, config.retry_wait_seconds)
         now_ms = int(config.clock.now() * 1000)
+        outcome.arrange()
 
         def operation(tx: Transaction) -> Tally:
             tally = apply.apply_if_claimed(tx, outcome, policy, now_ms)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fathomdb.pipeline.outcome import BatchOutcome, FailureCause, Stored, Tally
+from fathomdb.pipeline.outcome import BatchOutcome, Columns, FailureCause, Tally
 from fathomdb.store import erasure, indexes, switching, vectors, work
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fathomdb.pipeline.claim import Claim
     from fathomdb.store.transaction import Transaction
 
@@ -44,14 +46,15 @@ def apply_if_claimed(
         outcome = outcome.without_superseded(work.still_claimed(db, fence))
     new_fence = tx.fence()
 
-    stored = outcome.stored
-    tally.reused = _store(tx, outcome.claim, stored)
+    stored = Columns.of(outcome.stored) if outcome.columns is None else outcome.columns
+    _store(tx, outcome.claim, stored)
+    tally.reused = sum(part.reused for part in stored)
     if outcome.claim.incremental:
-        tally.incremental_processed = len(stored)
+        tally.incremental_processed = len(outcome.stored)
     else:
-        tally.backfill_processed = len(stored)
+        tally.backfill_processed = len(outcome.stored)
 
-    done = [item.row.work_id for item in stored]
+    done = [work_id for part in stored for work_id in part.work_ids]
     repend: list[tuple[int, bytes]] = []
     for discarded in outcome.discarded:
         tally.discard_reasons[discarded.reason] += 1
@@ -88,7 +91,7 @@ def apply_if_claimed(
     tally.failed = len(failed)
     tally.reverted = len(retried) + rest
 
-    kinds = {item.row.kind for item in stored}
+    kinds = {part.kind for part in stored}
     if kinds:
         indexes.note_completed(db, kinds, now_ms)
         # Here, in the transaction of a kind's last vector: its new index answers from then on.
@@ -102,25 +105,17 @@ def apply_if_claimed(
     return tally
 
 
-def _store(tx: Transaction, claim: Claim, stored: list[Stored]) -> int:
-    """Inserts the vectors, one statement for each kind and packed batch that they are of.
-
-    Returns how many of them cost no embed call: they share a row of their batch with another of the
-    same text, or were found.
-    """
-    parts: dict[tuple[str, int], list[Stored]] = {}
-    for item in stored:
-        parts.setdefault((item.row.kind, id(item.packed)), []).append(item)
-    for (kind, _), items in parts.items():
+def _store(tx: Transaction, claim: Claim, stored: Sequence[Columns]) -> None:
+    """Inserts the vectors, in a few statements for each kind and packed batch that they are of."""
+    for part in stored:
         vectors.insert(
             tx.db,
-            kind,
+            part.kind,
             claim.profile_id,
-            items[0].packed.dimension,
-            items[0].packed.blob,
-            [(item.row.chunk_key, item.place) for item in items],
-            canonical_hashes=[item.row.canonical_hash for item in items],
-            content_hashes=[item.content_hash for item in items],
+            part.packed.dimension,
+            part.vectors,
+            part.chunk_keys,
+            canonical_hashes=part.canonical_hashes,
+            content_hashes=part.content_hashes,
             contents=tx.contents,
         )
-    return len(stored) - len({(id(item.packed), item.place) for item in stored if not item.reused})

@@ -10,7 +10,7 @@ from fathomdb.pipeline.embed import describe
 from fathomdb.records import TickReport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from fathomdb._native import PackedVectors
@@ -42,6 +42,55 @@ class Stored(NamedTuple):
     place: int
     content_hash: bytes
     reused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Vectors of one kind and one packed batch, by column, as they are bound to statements."""
+
+    kind: str
+    packed: PackedVectors
+    work_ids: Sequence[int]
+    chunk_keys: Sequence[int]
+    vectors: memoryview
+    """The rows, packed, in this order; no copy of the batch where they lie so in it."""
+    canonical_hashes: bytes
+    content_hashes: Sequence[bytes]
+    reused: int
+    """How many cost no embed call: found, or of the same text as another."""
+
+    @classmethod
+    def of(cls, stored: Iterable[Stored]) -> list[Columns]:
+        """The columns of these vectors, for each kind and packed batch that they are of."""
+        parts: dict[tuple[str, int], list[Stored]] = {}
+        for item in stored:
+            parts.setdefault((item.row.kind, id(item.packed)), []).append(item)
+        columns = []
+        for (kind, _), items in parts.items():
+            rows, packed, places, content_hashes, reused = zip(*items, strict=True)
+            embedded = {place for place, found in zip(places, reused, strict=True) if not found}
+            columns.append(
+                cls(
+                    kind,
+                    packed[0],
+                    [row.work_id for row in rows],
+                    [row.chunk_key for row in rows],
+                    _in_order(packed[0], places),
+                    b"".join([row.canonical_hash for row in rows]),
+                    content_hashes,
+                    len(items) - len(embedded),
+                )
+            )
+        return columns
+
+
+def _in_order(packed: PackedVectors, places: Sequence[int]) -> memoryview:
+    row_bytes = 4 * packed.dimension
+    blob = memoryview(packed.blob)
+    first = places[0]
+    if places == tuple(range(first, first + len(places))):
+        return blob[first * row_bytes : (first + len(places)) * row_bytes]
+    return memoryview(b"".join([blob[n * row_bytes : (n + 1) * row_bytes] for n in places]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +136,23 @@ class BatchOutcome:
     kinds: AbstractSet[str] = frozenset()
     """The kinds of the rows: which ``error`` is noted for."""
     error: str | None = None
+    columns: Sequence[Columns] | None = None
+    """``stored`` by column, where it was arranged before it came to the writer."""
+
+    def arrange(self) -> None:
+        """Puts what is stored in columns: the writer's time is dearer than anybody else's."""
+        self.columns = Columns.of(self.stored)
 
     def without_vectors(self) -> BatchOutcome:
         """What is to be kept of a claim whose vectors could not be stored: who failed, and how."""
-        return replace(self, stored=[])
+        return replace(self, stored=[], columns=None)
 
     def without_superseded(self, work_ids: AbstractSet[int]) -> BatchOutcome:
         """The outcome of the rows that are still claimed."""
         return replace(
             self,
             stored=[item for item in self.stored if item.row.work_id in work_ids],
+            columns=None,
             discarded=[item for item in self.discarded if item.row.work_id in work_ids],
             charged=[item for item in self.charged if item.row.work_id in work_ids],
             suspected=[item for item in self.suspected if item.row.work_id in work_ids],

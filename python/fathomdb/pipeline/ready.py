@@ -174,9 +174,9 @@ def _store(tx: Transaction, kind: str, profile: Profile, items: Sequence[Owed]) 
             kind,
             profile.profile_id,
             len(new[0].vector.blob) // 4,
-            b"".join([item.vector.blob for item in new]),
-            [(item.chunk_key, n) for n, item in enumerate(new)],
-            canonical_hashes=[item.canonical_hash for item in new],
+            memoryview(b"".join([item.vector.blob for item in new])),
+            [item.chunk_key for item in new],
+            canonical_hashes=b"".join([item.canonical_hash for item in new]),
             content_hashes=[item.vector.content_hash for item in new],
             contents=tx.contents,
         )

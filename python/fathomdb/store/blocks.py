@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from fathomdb.store import keys
 from fathomdb.store.connection import quote
-from fathomdb.store.shadow import undefended
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +32,7 @@ def append(
     """Adds rows to a vec0 table of one vector column.
 
     Args:
-        db: In a transaction.
+        db: The writer's, in a transaction: no other connection may touch shadow tables.
         table: Its name, not quoted.
         row_keys: Of the new rows; none of them may be there.
         vectors: Theirs, ``row_bytes`` each, in the same order.
@@ -42,10 +41,9 @@ def append(
     Raises:
         apsw.ConstraintError: A row of one of these keys is there.
     """
-    with undefended(db):
-        filled = _fill_newest(db, table, row_keys, vectors, row_bytes)
-        if filled < len(row_keys):
-            _add_blocks(db, table, row_keys[filled:], vectors[filled * row_bytes :], row_bytes)
+    filled = _fill_newest(db, table, row_keys, vectors, row_bytes)
+    if filled < len(row_keys):
+        _add_blocks(db, table, row_keys[filled:], vectors[filled * row_bytes :], row_bytes)
 
 
 def _fill_newest(

@@ -37,6 +37,9 @@ def found_no_room_beside(error: apsw.Error) -> bool:
 def open_writer(path: str, *, durability: Durability, cache_mib: int) -> apsw.Connection:
     """The one connection that writes; the file is made where there is none."""
     db = _connect(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE, cache_mib)
+    # Its statements are ours alone, and some write shadow tables (``blocks.py``, ``shadow.py``).
+    # For these only it could not be switched off: each switch has every statement compiled anew.
+    db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 0)
     db.execute("PRAGMA foreign_keys = ON")
     db.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
     # 16 MiB: with less, a bulk write copies its hot pages into the file more often.

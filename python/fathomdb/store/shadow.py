@@ -6,15 +6,14 @@ one could never be made again. Each that is gone gets an empty stand-in first.
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
-
-import apsw
 
 from fathomdb.store.connection import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
+
+    import apsw
 
 VEC0: Mapping[str, str] = {
     "_info": "(key, value)",
@@ -34,26 +33,14 @@ _FTS5_VERSION = 4
 def drop(db: apsw.Connection, table: str, shadows: Mapping[str, str]) -> None:
     """Drops a virtual table with what is left of its shadow tables; nothing where none is there."""
     there = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    with undefended(db):
-        if table in there:
-            for suffix, columns in shadows.items():
-                if table + suffix not in there:
-                    db.execute(f"CREATE TABLE {quote(table + suffix)} {columns}")
-                    if suffix == "_config":
-                        statement = f"INSERT INTO {quote(table + suffix)} VALUES ('version', ?)"
-                        db.execute(statement, (_FTS5_VERSION,))
-            db.execute(f"DROP TABLE {quote(table)}")
-        else:
-            for suffix in shadows:
-                db.execute(f"DROP TABLE IF EXISTS {quote(table + suffix)}")
-
-
-@contextlib.contextmanager
-def undefended(db: apsw.Connection) -> Iterator[None]:
-    """Lets a statement touch shadow tables by name, which defensive mode is there to forbid."""
-    defended = db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, -1)
-    db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 0)
-    try:
-        yield
-    finally:
-        db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, defended)
+    if table in there:
+        for suffix, columns in shadows.items():
+            if table + suffix not in there:
+                db.execute(f"CREATE TABLE {quote(table + suffix)} {columns}")
+                if suffix == "_config":
+                    statement = f"INSERT INTO {quote(table + suffix)} VALUES ('version', ?)"
+                    db.execute(statement, (_FTS5_VERSION,))
+        db.execute(f"DROP TABLE {quote(table)}")
+    else:
+        for suffix in shadows:
+            db.execute(f"DROP TABLE IF EXISTS {quote(table + suffix)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ _PAGE_ROWS = 1024
 """Vectors that are held in memory at once while a whole table goes to the cache."""
 
 
+@functools.lru_cache
 def table_name(kind: str, profile_id: int) -> str:
     """``vec_<slug>_<10 hex of SHA-256(kind)>_p<profile_id>``; the slug is only for readers."""
     slug = re.sub(r"[^a-z0-9]+", "_", kind.lower()).strip("_")[:24]
@@ -113,20 +115,19 @@ def insert(
     kind: str,
     profile_id: int,
     dimension: int,
-    blob: bytes,
-    places: Sequence[tuple[int, int]],
+    rows: memoryview,
+    chunk_keys: Sequence[int],
     *,
-    canonical_hashes: Sequence[bytes],
+    canonical_hashes: bytes,
     content_hashes: Sequence[bytes],
     contents: reuse.Contents,
 ) -> None:
     """Stores vectors with their ledger rows, replacing what is there, in a few statements.
 
-    ``blob`` has rows of ``dimension`` f32, ``places`` a (chunk_key, row of the blob) for each that
-    is stored, in the order of the hashes, 32 bytes each. The cache loses what is live now.
+    ``rows`` has ``dimension`` f32 for each of the chunk keys, ``canonical_hashes`` 32 bytes, all in
+    the same order. The cache loses what is live now.
     """
     table = table_name(kind, profile_id)
-    chunk_keys = [key for key, _ in places]
     present = [
         row[0]
         for row in db.execute(
@@ -137,31 +138,20 @@ def insert(
     ]
     if present:
         _delete_rows(db, quote(table), present)
-    row_bytes = 4 * dimension
-    blocks.append(db, table, chunk_keys, _in_order(blob, places, row_bytes), row_bytes)
+    blocks.append(db, table, chunk_keys, rows, 4 * dimension)
     db.execute(
         "INSERT OR REPLACE INTO vector_ledger (chunk_key, profile_id, canonical_hash, "
         "content_hash) SELECT value, ?1, substr(?2, 32 * rowid - 31, 32), "
         "substr(?3, 32 * rowid - 31, 32) FROM carray(?4)",
         (
             profile_id,
-            b"".join(canonical_hashes),
+            canonical_hashes,
             b"".join(content_hashes),
             keys.ints(chunk_keys),
         ),
     )
     contents.add(content_hashes, chunk_keys)
     reuse.take_out(db, profile_id, content_hashes)
-
-
-def _in_order(blob: bytes, places: Sequence[tuple[int, int]], row_bytes: int) -> memoryview:
-    """The rows of a blob in the order of their places; no copy where they lie so."""
-    packed = memoryview(blob)
-    first = places[0][1]
-    if all(place == row for row, (_, place) in enumerate(places, first)):
-        return packed[first * row_bytes : (first + len(places)) * row_bytes]
-    rows = (packed[place * row_bytes : (place + 1) * row_bytes] for _, place in places)
-    return memoryview(b"".join(rows))
 
 
 def delete(

@@ -158,7 +158,7 @@ def claimed(db: apsw.Connection, fence: int) -> list[ClaimedRow]:
         "ORDER BY w.work_id",
         (fence,),
     )
-    return [ClaimedRow(*row) for row in rows]
+    return [*map(ClaimedRow._make, rows)]
 
 
 def has_due(db: apsw.Connection, profile_id: int, *, incremental: bool, now_ms: int) -> bool:
