@@ -149,8 +149,9 @@ UPDATE engine_state SET database_id = randomblob(16);
 
 # Version 3: vectors are found again by their text, those of texts that are gone in a cache; and a
 # second model beside the active one, while a switch to it runs and afterwards. SQLite
-# changes no CHECK of a table that is there: the few rows of this one are copied, under the same
-# keys, and whatever refers to them is compared again once they are back.
+# changes no CHECK of a table that is there: the rows of profiles are copied, under the same keys, and
+# whatever refers to them is compared again once they are back. Those of the queue are copied for a
+# CHECK of its states that makes no table of them for every row (measured: 2.5 % of a drain).
 _V3 = """
 PRAGMA defer_foreign_keys = ON;
 CREATE TABLE profiles_before AS SELECT * FROM vector_embedding_profiles;
@@ -195,6 +196,37 @@ CREATE TABLE vector_cache (
     embedding BLOB NOT NULL CHECK (length(embedding) > 0),
     UNIQUE (profile_id, content_hash)
 ) STRICT;
+ALTER TABLE vector_projection_work RENAME TO work_before;
+DROP INDEX work_claim;
+DROP INDEX work_inflight;
+DROP INDEX work_failed;
+CREATE TABLE vector_projection_work (
+    work_id INTEGER PRIMARY KEY,
+    chunk_key INTEGER NOT NULL REFERENCES chunks (chunk_key),
+    profile_id INTEGER NOT NULL REFERENCES vector_embedding_profiles (profile_id),
+    kind TEXT NOT NULL,
+    canonical_hash BLOB NOT NULL CHECK (length(canonical_hash) = 32),
+    priority INTEGER NOT NULL,
+    lane INTEGER GENERATED ALWAYS AS (priority >= 1000) VIRTUAL,
+    state TEXT NOT NULL CHECK (state = 'pending' OR state = 'inflight' OR state = 'failed'),
+    fence INTEGER NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0 CHECK (attempts >= 0),
+    enqueued_at_ms INTEGER NOT NULL,
+    due_at_ms INTEGER NOT NULL,
+    cause TEXT,
+    last_error TEXT,
+    CHECK ((state = 'failed') = (cause IS NOT NULL)),
+    UNIQUE (chunk_key, profile_id)
+) STRICT;
+INSERT INTO vector_projection_work (work_id, chunk_key, profile_id, kind, canonical_hash, priority,
+    state, fence, attempts, enqueued_at_ms, due_at_ms, cause, last_error)
+    SELECT work_id, chunk_key, profile_id, kind, canonical_hash, priority, state, fence, attempts,
+    enqueued_at_ms, due_at_ms, cause, last_error FROM work_before;
+DROP TABLE work_before;
+CREATE INDEX work_claim ON vector_projection_work (profile_id, lane, due_at_ms, work_id)
+    WHERE state = 'pending';
+CREATE INDEX work_inflight ON vector_projection_work (fence) WHERE state = 'inflight';
+CREATE INDEX work_failed ON vector_projection_work (kind) WHERE state = 'failed';
 """
 
 WITH_ERASURES = 2
