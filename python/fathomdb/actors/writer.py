@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -20,6 +21,13 @@ from fathomdb.store.transaction import Transaction
 if TYPE_CHECKING:
     from fathomdb.store.presence import Presence
 
+GATHER_SECONDS = 0.0005
+"""How long a commit waits for callers that were just answered, since most write again at once.
+
+Without it, of eight threads four write while the other four wait: measured 1.3 times fewer commits'
+worth of work. In vain it is soon given up: ``_Gathering``."""
+_MOST_PASSED = 64
+
 T = TypeVar("T")
 Operation = Callable[[Transaction], T]
 
@@ -28,10 +36,36 @@ Operation = Callable[[Transaction], T]
 class _Request:
     operation: Operation[Any]
     weight: int
+    is_awaited: bool = False
+    """Whether a caller stands still for the answer: it may well write again."""
     reply: Future[Any] = field(default_factory=Future)
 
 
 _Answer = tuple[_Request, Any, Exception | None]
+
+
+class _Gathering:
+    """How many requests the next commit may wait for: none where they did not come before."""
+
+    def __init__(self) -> None:
+        self._expected = 0
+        self._passing = self._pass_next = 0
+
+    def expect(self, requests: int) -> None:
+        """Notes how many there will be if everyone who is answered now comes again."""
+        self._expected = requests
+
+    def wanted(self) -> int:
+        """How many to wait for."""
+        if self._passing:
+            self._passing -= 1
+            return 0
+        return self._expected
+
+    def came(self, *, all_did: bool) -> None:
+        """Notes what a wait came to; after each in vain, more commits go by without one."""
+        self._pass_next = 0 if all_did else min(_MOST_PASSED, 2 * self._pass_next + 1)
+        self._passing = self._pass_next
 
 
 class WriterActor(Actor):
@@ -63,6 +97,7 @@ class WriterActor(Actor):
         self._group_size = group_size
         self._group_rows = group_rows
         self._mailbox: queue.Queue[_Request | None] = queue.Queue(mailbox_size)
+        self._gathering = _Gathering()
         self._gate = threading.Lock()
         self._closing = False
         self._ended = False
@@ -81,7 +116,9 @@ class WriterActor(Actor):
             MailboxFullError: The mailbox stayed full for ``timeout_seconds``.
             EngineClosedError: The writer is stopping.
         """
-        request = _Request(operation, weight)
+        return self._put(_Request(operation, weight), timeout_seconds)
+
+    def _put(self, request: _Request, timeout_seconds: float) -> Future[Any]:
         if self._closing:
             raise EngineClosedError
         try:
@@ -102,9 +139,10 @@ class WriterActor(Actor):
         Raises:
             WriterTimeoutError: No answer in time; the request may still commit.
         """
-        reply = self.submit(operation, timeout_seconds=timeout_seconds, weight=weight)
+        reply = self._put(_Request(operation, weight, is_awaited=True), timeout_seconds)
         try:
-            return reply.result(timeout_seconds)
+            answer: T = reply.result(timeout_seconds)
+            return answer
         except FutureTimeoutError:
             if reply.done():  # the request itself raised a TimeoutError
                 raise
@@ -147,15 +185,21 @@ class WriterActor(Actor):
         if first is None:
             return []
         group, rows = [first], first.weight
+        wanted = self._gathering.wanted()
+        until = time.monotonic() + GATHER_SECONDS
         while len(group) < self._group_size and rows < self._group_rows:
+            waits = len(group) < wanted and not self._closing
+            left = until - time.monotonic() if waits else 0.0
             try:
-                request = self._mailbox.get_nowait()
+                request = self._mailbox.get(left > 0, left if left > 0 else None)
             except queue.Empty:
                 break
             if request is None:
                 break
             group.append(request)
             rows += request.weight
+        if wanted > 1:
+            self._gathering.came(all_did=len(group) >= wanted)
         return group
 
     def _commit_group(self, group: list[_Request]) -> None:
@@ -189,6 +233,8 @@ class WriterActor(Actor):
                 # The commit stands, whatever those who hear of it make of it.
                 self._in_doubt = self._in_doubt or is_of_the_disk(error)
                 logger.exception("a call after a commit failed")
+        awaited = sum(request.is_awaited for request in group)
+        self._gathering.expect(awaited + self._mailbox.qsize())
         for request, answer, failure in answers:
             self._answer(request, answer, failure)
 

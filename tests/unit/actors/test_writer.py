@@ -16,6 +16,7 @@ from fathomdb import (
     Node,
     WriterTimeoutError,
 )
+from fathomdb.actors import writer
 from fathomdb.errors import StorageError
 
 
@@ -94,6 +95,48 @@ def test_writes_of_many_threads_need_fewer_commits_than_writes(open_small):
     # Every request is canonical, so the cursor counts the commits.
     assert max(receipt.cursor for receipt in receipts) < 400
     assert db.admin.status().cursor == max(receipt.cursor for receipt in receipts)
+
+
+def test_a_commit_waits_for_callers_that_were_just_answered(open_small, monkeypatch):
+    # Else one writes while the other waits, and each commit has one write.
+    monkeypatch.setattr(writer, "GATHER_SECONDS", 5.0)
+    db = open_small()
+    cursors, begin = set(), threading.Barrier(2)
+
+    def write(name):
+        begin.wait(30)
+        for n in range(20):
+            cursors.add(db.write(Node("Doc", f"{name}-{n}")).cursor)
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert db.count("Doc") == 40
+    assert len(cursors) <= 25
+
+
+def test_a_commit_that_waited_in_vain_has_others_go_by_without_a_wait():
+    gathering = writer._Gathering()
+    gathering.expect(2)
+    passed = []
+    for _ in range(8):
+        while not gathering.wanted():
+            passed[-1] += 1
+        passed.append(0)
+        gathering.came(all_did=False)
+    assert passed == [1, 3, 7, 15, 31, 63, 64, 0]
+
+    gathering.came(all_did=True)
+    assert gathering.wanted() == 2
+
+
+def test_one_caller_alone_is_never_waited_for(open_small, monkeypatch):
+    monkeypatch.setattr(writer, "GATHER_SECONDS", 60.0)
+    db = open_small()
+    receipts = [db.write(Node("Doc", f"{n}"), timeout=30.0) for n in range(3)]
+    assert [receipt.written for receipt in receipts] == [1, 1, 1]
 
 
 def test_requests_run_in_the_order_in_which_they_came(open_small):
