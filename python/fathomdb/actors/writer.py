@@ -139,10 +139,10 @@ class WriterActor(Actor):
         Raises:
             WriterTimeoutError: No answer in time; the request may still commit.
         """
-        reply = self._put(_Request(operation, weight, is_awaited=True), timeout_seconds)
+        request = _Request(operation, weight, is_awaited=True)
+        reply: Future[T] = self._put(request, timeout_seconds)
         try:
-            answer: T = reply.result(timeout_seconds)
-            return answer
+            return reply.result(timeout_seconds)
         except FutureTimeoutError:
             if reply.done():  # the request itself raised a TimeoutError
                 raise
