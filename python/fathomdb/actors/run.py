@@ -173,9 +173,7 @@ class Run:
                 # Not earlier: a claim from before the commit that woke us does not see its work.
                 self._around.woken.clear()
                 self._dry = False
-                self._claiming.append(
-                    self._settling.call(self._claim(), self._model.sizes.incremental)
-                )
+                self._claiming.append(self._settling.call(self._claim(), self._sizes().incremental))
             # Counted first: a claim from before a settled batch must be heard before it. What it
             # did not find may be there now.
             settled = self._settling.answered
@@ -257,9 +255,12 @@ class Run:
             lanes = claim.BACKFILL_FIRST if backfill else claim.FRESH_FIRST
 
         def operation(tx: Transaction) -> Claim:
-            return claim.claim(tx, model.profile.profile_id, model.sizes, now_ms, lanes)
+            return claim.claim(tx, model.profile.profile_id, self._sizes(), now_ms, lanes)
 
         return operation
+
+    def _sizes(self) -> claim.BatchSizes:
+        return self._model.tick_sizes if self._one_tick else self._model.pace.sizes
 
     def _begin(self, claimed: Claim) -> Batch:
         # Before the snapshot: it must have what is settled now.
