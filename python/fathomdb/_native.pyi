@@ -14,6 +14,7 @@ __all__ = [
     "canonical_chunk_hashes",
     "content_hashes",
     "pack_vectors",
+    "read_records",
     "split_text",
     "unpack_vectors",
     "verify_chunk_hashes",
@@ -180,4 +181,55 @@ def split_text(text: str, chunk_chars: int) -> list[tuple[int, int, str]]:
     Raises:
         InvalidInputError: the text has a lone surrogate, or ``chunk_chars`` is not an integer of
             1 or more.
+    """
+
+def read_records(
+    rows: int,
+    *,
+    kind: str,
+    ids: Sequence[Any],
+    id_is_optional: bool,
+    texts: Sequence[Any],
+    keys: Sequence[str],
+    properties: Sequence[Any],
+    are_json: Sequence[bool],
+    id_bytes: int,
+    text_bytes: int,
+    chunk_chars: int,
+) -> (
+    tuple[
+        list[str],
+        list[str | None],
+        list[str | None],
+        list[str | None],
+        list[int],
+        list[bytes | None],
+    ]
+    | None
+):
+    """The records of a table by column: ids, texts, properties, chunk ids, sizes, hashes.
+
+    Args:
+        rows: How many rows each column has.
+        kind: The kind of all records; an id that is missing is made from it and the text.
+        ids: Columns of the id, joined by ``/``; none has every id made. Columns are arrays that have
+            ``__arrow_c_array__``: null, boolean, int64, uint64, float64 or large_string, native and
+            aligned, with or without gaps, from any offset.
+        id_is_optional: Whether an id is made for a row that has none in the one column.
+        texts: Columns of the text, joined by a blank line; blank ones are left out.
+        keys: The key of each property, as JSON.
+        properties: Their columns.
+        are_json: Of each, whether its texts are JSON and no strings.
+        id_bytes: The longest id.
+        text_bytes: The longest text, and JSON.
+        chunk_chars: The most characters of a text that is one chunk.
+
+    Returns:
+        Lists of one item a row. A text is None where it is blank, properties where there are no
+        columns of them; sizes are bytes of UTF-8. A chunk id and its canonical hash are None where
+        the text is to be cut, or there is none. None instead of all lists where a record cannot be
+        stored as it is, or has the id of another.
+
+    Raises:
+        InvalidInputError: A column is no array of these types or has another number of rows.
     """

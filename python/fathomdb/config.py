@@ -22,9 +22,13 @@ INCREMENTAL_PRIORITY = 1000
 BACKFILL_PRIORITY = 0
 """Priority of everything that is owed for older text."""
 INCREMENTAL_BATCH = 64
-"""Items in a claim of fresh work, where the embedder declares nothing."""
+"""Items in a claim of fresh work to begin with, where the embedder declares nothing."""
 BACKFILL_SLICE = 32
-"""Items in a claim of backfill, where the embedder declares nothing."""
+"""Items in a claim of backfill to begin with, where the embedder declares nothing."""
+SLICE_SECONDS = 0.25
+"""How long a claim of backfill may take an embedder: a fresh write waits for one at most."""
+WIDEST_BATCH = 512
+"""Items that a claim grows to at most, where the embedder declares nothing."""
 BACKFILL_EVERY = 8
 """Every 8th tick of the actor is a backfill tick when backfill waits, so that it never starves."""
 MAX_SEARCH_LIMIT = 4096

@@ -47,6 +47,31 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Columns:
+    """Records of one kind, by column: arrays of Arrow, of ``rows`` rows each.
+
+    An id is its columns joined by ``/``, or is made of kind and text: where there is no column, and
+    where it ``is_optional`` and the row has no value. A text is its columns joined by a blank line.
+    ``keys`` are the names of ``properties`` as JSON; the texts of a column that ``are_json`` are
+    values and no strings. ``vectors``, shape (len(vector_rows), dimension), are ready ones of those
+    rows. Arrays are null, boolean, int64, uint64, float64 or large_string.
+    """
+
+    rows: int
+    kind: str
+    source_ref: str | None
+    ids: list[Any]
+    id_is_optional: bool
+    texts: list[Any]
+    text_bytes: int
+    keys: list[str]
+    properties: list[Any]
+    are_json: list[bool]
+    vectors: Any = None
+    vector_rows: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkRecord:
     """A live chunk; ``byte_start`` and ``byte_end`` are UTF-8 offsets in the node's text.
 

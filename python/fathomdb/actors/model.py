@@ -14,6 +14,7 @@ from fathomdb.actors import calls
 from fathomdb.actors.actor import logger
 from fathomdb.actors.closing import begin_close
 from fathomdb.actors.embed_pool import EmbedPool, Urgency
+from fathomdb.actors.pace import Pace
 from fathomdb.cancellation import CallCancelledError
 from fathomdb.embedders.protocol import Embedder, limits_of
 from fathomdb.embedders.ready import ReadyVectors
@@ -83,7 +84,9 @@ class Model:
         """Why it embeds no text at all, where it takes ready vectors only."""
         self.pool = EmbedPool(embedder, config.clock)
         limits = limits_of(embedder)
-        self.sizes = BatchSizes.of(limits)
+        self.tick_sizes = BatchSizes.of(limits)
+        """Items in the claim of a tick, which is the same at any pace."""
+        self.pace = Pace(limits)
         self.call_tokens = limits.tokens
         self._unused = threading.Event()
         # Begun now, since from Python 3.12 on no thread starts once the interpreter ends.
@@ -131,9 +134,14 @@ class Model:
                     self.pause(error, erasures)
                 raise
             finally:
-                self._counters.add_call(self._clock.monotonic() - began)
+                seconds = self._clock.monotonic() - began
+                self._counters.add_call(seconds)
             self._add_truncated(texts)
-            return validate.validate(array, len(texts), self.profile)
+            packed = validate.validate(array, len(texts), self.profile)
+            # One that was given up on says nothing of other texts.
+            if not probe and seconds < self._config.embed_timeout_seconds:
+                self.pace.note(len(texts), seconds)
+            return packed
 
         return self.pool.submit(call, urgency)
 

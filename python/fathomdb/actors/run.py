@@ -176,7 +176,7 @@ class Run:
                     # Not earlier: a claim from before that commit does not see its work.
                     self._around.woken.clear()
                     self._news += 1
-                claiming = self._settling.call(self._claim(), self._model.sizes.incremental)
+                claiming = self._settling.call(self._claim(), self._sizes().incremental)
                 self._claiming.append((claiming, self._news))
             # Counted first: a claim from before a settled batch must be heard before it. What it
             # did not find may be there now.
@@ -259,9 +259,12 @@ class Run:
             lanes = claim.BACKFILL_FIRST if backfill else claim.FRESH_FIRST
 
         def operation(tx: Transaction) -> Claim:
-            return claim.claim(tx, model.profile.profile_id, model.sizes, now_ms, lanes)
+            return claim.claim(tx, model.profile.profile_id, self._sizes(), now_ms, lanes)
 
         return operation
+
+    def _sizes(self) -> claim.BatchSizes:
+        return self._model.tick_sizes if self._one_tick else self._model.pace.sizes
 
     def _begin(self, claimed: Claim) -> Batch:
         # Before the snapshot: it must have what is settled now.

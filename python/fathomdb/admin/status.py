@@ -48,7 +48,10 @@ class Status:
     outage_seconds. ``owner_pid`` is None where no process has the file open for writing.
     ``opened_with`` names the model that this engine was opened with and the active one, where they
     are not the same. ``switch`` is the switch to another model that is under way, ``previous_profile``
-    the model that is kept for a rollback. ``erasure_pending`` is True while a reader keeps pages from
+    the model that is kept for a rollback. ``batch_items`` is how many texts the next claim of fresh
+    work has, which goes by what the embedder's calls take, and ``chunks_per_second`` how fast the
+    active model's vectors were stored of late; None where this process has no model, or has not
+    measured it yet. ``erasure_pending`` is True while a reader keeps pages from
     before an erasure in the write-ahead log: the next commit, or open for writing, after it has
     finished removes them.
     """
@@ -68,6 +71,8 @@ class Status:
     erasure_pending: bool
     switch: SwitchStatus | None = None
     previous_profile: str | None = None
+    batch_items: int | None = None
+    chunks_per_second: float | None = None
 
     @property
     def pending(self) -> int:
@@ -126,6 +131,7 @@ def read(runtime: Runtime) -> Status:
         if item.vector_index is not None
         and item.vector_index.oldest_pending_age_seconds is not None
     ]
+    model = runtime.model
     if runtime.read_only:
         counters = {
             name: value
@@ -135,7 +141,7 @@ def read(runtime: Runtime) -> Status:
         outage = said.get("outage")
     else:
         counters = runtime.counters.values()
-        outage = None if runtime.model is None else runtime.model.outage
+        outage = None if model is None else model.outage
     pid, heartbeat = said.get("pid"), said.get("heartbeat_ms")
     return Status(
         path=runtime.path,
@@ -160,4 +166,6 @@ def read(runtime: Runtime) -> Status:
         erasure_pending=erasure_pending,
         switch=running,
         previous_profile=None if kept is None else str(kept),
+        batch_items=None if model is None else model.pace.sizes.incremental,
+        chunks_per_second=None if model is None else model.chunks_per_second,
     )

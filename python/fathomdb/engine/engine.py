@@ -14,6 +14,7 @@ from fathomdb.config import check_seconds
 from fathomdb.errors import InvalidInputError
 from fathomdb.ingest import job
 from fathomdb.ingest.run import Target
+from fathomdb.pipeline import columns as by_column
 from fathomdb.pipeline import prepare
 from fathomdb.pipeline import write as writes
 from fathomdb.records import Node, NodeRecord, Properties, WaitReport, WriteReceipt
@@ -21,7 +22,7 @@ from fathomdb.search import filters, lookup, searcher
 from fathomdb.search.hybrid import DEFAULT_VECTOR_WEIGHT, Fusion
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from fathomdb.ingest.mapping import ColumnOf, VectorOf
     from fathomdb.ingest.report import IngestReport, Progress
     from fathomdb.ingest.run import OnError
+    from fathomdb.pipeline.prepare import PreparedNode
     from fathomdb.search.result import SearchResult
     from fathomdb.search.searcher import Mode
     from fathomdb.store.connection import Connection
@@ -136,19 +138,26 @@ class Engine:
             prepare.check_name("a node_id in retire", node_id)
             if node_id in written:
                 raise InvalidInputError(f"node {node_id!r} is both written and retired")
-        retired = [*dict.fromkeys(retired)]
+        return self._store(prepared, [*dict.fromkeys(retired)], timeout)
 
+    def _store(
+        self,
+        prepared: list[PreparedNode],
+        retired: Sequence[str] = (),
+        timeout: float | None = None,
+    ) -> WriteReceipt:
+        """Has the writer store what was prepared."""
         runtime = self._runtime
 
         def operation(tx: Transaction) -> WriteReceipt:
-            receipt = writes.commit(tx, prepared, retired, _context(runtime))
+            receipt = writes.commit(tx, prepared, [*retired], _context(runtime))
             return _committed(runtime, tx, receipt)
 
         chunks = sum(len(item.chunks or ()) for item in prepared)
-        receipt = self._runtime.write(
+        receipt = runtime.write(
             operation, timeout_seconds=timeout, weight=max(1, chunks + len(retired))
         )
-        self._runtime.note_kinds({item.kind for item in prepared})
+        runtime.note_kinds({item.kind for item in prepared})
         return receipt
 
     def patch(self, node_id: str, properties: Properties) -> WriteReceipt:
@@ -195,8 +204,9 @@ class Engine:
         Args:
             records: An iterable of mappings or of Nodes (written as they are), the path of a file
                 or folder (``.txt``, ``.md``, ``.jsonl``, ``.csv``, ``.tsv``, ``.parquet``; several
-                with ``fathomdb.ingest.files.open_records``), or a Table, RecordBatch or
-                RecordBatchReader of pyarrow.
+                with ``fathomdb.ingest.files.open_records``), or what exports tables of Arrow: a
+                Table, RecordBatch or RecordBatchReader of pyarrow, a data frame of others. Tables
+                are read by column, which is faster, unless an argument is a function.
             kind: The kind of all records; where None, each has it in a column ``kind``.
             id: A column, several (joined by ``/``), or a function of the record; strings or
                 integers. Where None, or where a record has no column ``id`` and no other was
@@ -221,7 +231,7 @@ class Engine:
 
         Raises:
             InvalidInputError: An argument is not valid, or a record where ``on_error="raise"``.
-            MissingExtraError: A Parquet file, and pyarrow is not installed.
+            MissingExtraError: A Parquet file or a table of Arrow, and pyarrow is not installed.
         """
         self._runtime.check()
         runtime = self._runtime
@@ -235,7 +245,18 @@ class Engine:
 
         return job.ingest(
             records,
-            Target(self.write, retire, runtime.snapshot, runtime.config.clock.monotonic),
+            Target(
+                prepare=lambda nodes: prepare.prepare(
+                    nodes, runtime.chunk_chars, runtime.active_profile
+                ),
+                prepare_columns=lambda columns: by_column.prepare(
+                    columns, runtime.chunk_chars, runtime.active_profile
+                ),
+                store=self._store,
+                retire=retire,
+                snapshot=runtime.snapshot,
+                monotonic=runtime.config.clock.monotonic,
+            ),
             kind=kind,
             id=id,
             text=text,

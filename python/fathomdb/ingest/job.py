@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fathomdb.errors import InvalidInputError
-from fathomdb.ingest import files, mapping, run, stream
+from fathomdb.ingest import files, mapping, run, stream, table
 from fathomdb.ingest.stream import Record, RecordStream
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fathomdb.ingest.run import OnError, Target
 
 Records = Iterable[Record] | str | os.PathLike[str] | RecordStream
-"""What can be ingested; a table or reader of pyarrow too."""
+"""What can be ingested; whatever exports tables of Arrow too."""
 SourceOf = str | Callable[[Mapping[str, Any]], str | None]
 """A source_ref for all records, or a function of the record."""
 
@@ -53,8 +53,11 @@ def ingest(
     to_node = mapping.build(
         kind=kind, id=id, text=text, properties=properties, source_ref=source_ref, vector=vector
     )
+    to_columns = table.build(
+        kind=kind, id=id, text=text, properties=properties, source_ref=source_ref, vector=vector
+    )
     options = run.Options(kind, on_error, prune_source, batch_size, progress)
-    return run.run(_opened(records), to_node, target, options)
+    return run.run(_opened(records), to_node, to_columns, target, options)
 
 
 def _check_name(what: str, value: object) -> None:

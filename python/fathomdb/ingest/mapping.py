@@ -93,7 +93,8 @@ def _kind_of(record: Mapping[str, Any]) -> str:
 # --- columns --------------------------------------------------------------------------------------
 
 
-def _columns(what: str, given: object) -> tuple[str, ...]:
+def columns(what: str, given: object) -> tuple[str, ...]:
+    """The names of columns that an argument gives, one or several."""
     names = (given,) if isinstance(given, str) else given
     if not isinstance(names, Iterable) or isinstance(names, (bytes, Mapping)):
         raise InvalidInputError(
@@ -138,7 +139,7 @@ def _id_reader(
             return None if value is None else _id_text(value, "what the function id= returned")
 
         return called, ()
-    names = _columns("id", given)
+    names = columns("id", given)
     if names == (ID_COLUMN,):
 
         def optional(record: Mapping[str, Any]) -> str | None:
@@ -173,7 +174,7 @@ def _text_reader(
     if callable(given):
         function = _function("text", given)
         return (lambda record: _text(function(record), "what the function text= returned")), ()
-    names = _columns("text", given)
+    names = columns("text", given)
 
     def joined(record: Mapping[str, Any]) -> str | None:
         present = [name for name in names if name in record]
@@ -218,6 +219,20 @@ def _properties_reader(
         return _function("properties", given)
     if given is None:
         return lambda record: {k: v for k, v in record.items() if k not in used} or None
-    none_wanted = isinstance(given, (list, tuple)) and not given
-    names = () if none_wanted else _columns("properties", given)
+    names = kept_columns(given)
     return lambda record: {name: record[name] for name in names if name in record} or None
+
+
+def kept_columns(given: object) -> tuple[str, ...]:
+    """The columns that are kept as properties, each once; a list of none keeps none."""
+    none_wanted = isinstance(given, (list, tuple)) and not given
+    return () if none_wanted else tuple(dict.fromkeys(columns("properties", given)))
+
+
+def check_columns(names: list[str], where: str) -> None:
+    """Refuses columns of the same name."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InvalidInputError(
+            f"{where} has more than one column named {twice[0]!r}; rename one of them"
+        )

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from fathomdb.errors import InvalidInputError
 from fathomdb.ingest.lines import MAX_RECORD_BYTES, read_lines
-from fathomdb.ingest.stream import Item, check_columns
+from fathomdb.ingest.mapping import check_columns
+from fathomdb.ingest.stream import Item
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Parquet files, where pyarrow is installed: a row is a record, in batches of rows."""
+"""Parquet files, where pyarrow is installed: a row is a record, in tables of some rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from fathomdb import _extras
 from fathomdb.errors import InvalidInputError
-from fathomdb.ingest.stream import ROWS_AT_ONCE, Item, check_columns
+from fathomdb.ingest.mapping import check_columns
+from fathomdb.ingest.stream import Item
+from fathomdb.ingest.table import ROWS_AT_ONCE, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,9 +40,8 @@ def read(path: str, position: Position) -> Iterator[Item]:
             rows, size = file.metadata.num_rows, os.path.getsize(path)
             start = position.bytes_read
             for batch in file.iter_batches(batch_size=ROWS_AT_ONCE):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield Item(row, f"row {number}")
+                yield Item(Table(batch, number))
+                number += batch.num_rows
                 position.bytes_read = start + size * number // rows
             position.bytes_read = start + size
     except InvalidInputError as error:

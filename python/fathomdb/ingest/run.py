@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from fathomdb import cancellation
 from fathomdb.errors import InvalidInputError
@@ -17,12 +17,14 @@ from fathomdb.ingest.report import (
     IngestReport,
     Progress,
 )
-from fathomdb.records import Chunk, Node, WriteReceipt
+from fathomdb.ingest.table import Table
+from fathomdb.records import Chunk, Columns, Node, WriteReceipt
 from fathomdb.store import nodes
 
 if TYPE_CHECKING:
     from fathomdb.ingest.mapping import ToNode
     from fathomdb.ingest.stream import Item, RecordStream
+    from fathomdb.ingest.table import ToColumns
     from fathomdb.store.connection import Connection
 
 OnError = Literal["raise", "collect"]
@@ -32,11 +34,23 @@ MAX_BATCH_CHARS = 4 * 1024 * 1024
 RETIRED_AT_ONCE = 1024
 
 
+class Prepared(Protocol):
+    """What an ingest sees of a record that is ready to be stored."""
+
+    node_id: str
+    chunks: Any
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What an ingest needs of an engine."""
+    """What an ingest needs of an engine.
 
-    write: Callable[[list[Node]], WriteReceipt]
+    ``prepare_columns`` returns None for records that must be looked at one by one.
+    """
+
+    prepare: Callable[[list[Node]], Sequence[Prepared]]
+    prepare_columns: Callable[[Columns], Sequence[Prepared] | None]
+    store: Callable[[Any], WriteReceipt]
     retire: Callable[[Callable[[Connection], list[str]]], WriteReceipt]
     snapshot: Callable[[], AbstractContextManager[Connection]]
     monotonic: Callable[[], float]
@@ -68,10 +82,16 @@ class Options:
             )
 
 
-def run(stream: RecordStream, to_node: ToNode, target: Target, options: Options) -> IngestReport:
+def run(
+    stream: RecordStream,
+    to_node: ToNode,
+    to_columns: ToColumns | None,
+    target: Target,
+    options: Options,
+) -> IngestReport:
     """Ingests a stream, as ``Engine.ingest`` describes it."""
     with closing(stream.items):
-        return _Run(stream, to_node, target, options).run()
+        return _Run(stream, to_node, to_columns, target, options).run()
 
 
 class _Pending(NamedTuple):
@@ -86,6 +106,7 @@ class _Pending(NamedTuple):
 class _Run:
     stream: RecordStream
     to_node: ToNode
+    to_columns: ToColumns | None
     target: Target
     options: Options
     records: int = 0
@@ -102,33 +123,40 @@ class _Run:
     # Hashes, since ids may be long: two ids of one hash leave a node live that should have gone,
     # and never the other way round.
     seen: set[int] = field(default_factory=set)
+    batch: dict[str, _Pending] = field(default_factory=dict)
+    chars: int = 0
 
     def run(self) -> IngestReport:
         started = self.target.monotonic()
         # Finds out before anything is read whether this engine can write at all.
-        self._count(self.target.write([]))
-        batch: dict[str, _Pending] = {}
-        chars = 0
+        self._count(self.target.store([]))
         for item in self.stream.items:
-            self.records += 1
-            pending = self._map(item, batch)
-            if pending is None:
-                continue
-            node = pending.node
-            # Last one wins, in the place of the last one.
-            if batch.pop(node.node_id, None) is not None:
-                self.duplicates += 1
-            batch[node.node_id] = pending
-            chars += _chars(node)
-            if len(batch) >= self.options.batch_size or chars >= MAX_BATCH_CHARS:
-                self._flush(batch)
-                chars = 0
-        self._flush(batch)
+            if isinstance(item.record, Table):
+                self._take_table(item, item.record)
+            else:
+                self._take(item)
+        self._flush()
         if self.options.prune_source is not None and not self.error_count:
             self._prune(self.options.prune_source)
         return self._report(self.target.monotonic() - started)
 
-    def _map(self, item: Item, batch: dict[str, _Pending]) -> _Pending | None:
+    # --- records ----------------------------------------------------------------------------------
+
+    def _take(self, item: Item) -> None:
+        self.records += 1
+        pending = self._map(item)
+        if pending is None:
+            return
+        node = pending.node
+        # Last one wins, in the place of the last one.
+        if self.batch.pop(node.node_id, None) is not None:
+            self.duplicates += 1
+        self.batch[node.node_id] = pending
+        self.chars += _chars(node)
+        if len(self.batch) >= self.options.batch_size or self.chars >= MAX_BATCH_CHARS:
+            self._flush()
+
+    def _map(self, item: Item) -> _Pending | None:
         cause: InvalidInputError | None = None
         if item.problem is not None:
             problem = item.problem
@@ -138,11 +166,18 @@ class _Run:
             except InvalidInputError as error:
                 problem, cause = str(error), error
             else:
+                self._note(node.node_id, has_text=(node.text, node.chunks) != (None, None))
                 return _Pending(self.records, item.place, node)
         if self.options.on_error == "raise":
-            self._flush(batch)
+            self._flush()
         self._refuse(self.records, item.place, problem, cause)
         return None
+
+    def _note(self, node_id: str, *, has_text: bool) -> None:
+        if not has_text:
+            self.without_text += 1
+        if self.options.prune_source is not None:
+            self.seen.add(hash(node_id))
 
     def _node(self, item: Item) -> Node:
         kind = self.options.kind
@@ -157,27 +192,59 @@ class _Run:
             node = self.to_node(item.record, item.source_ref)
         if not isinstance(node.node_id, str):
             raise InvalidInputError(f"node_id must be a string, got {node.node_id!r}")
-        if node.text is None and node.chunks is None:
-            self.without_text += 1
-        if self.options.prune_source is not None:
-            self.seen.add(hash(node.node_id))
         return node
+
+    # --- tables -----------------------------------------------------------------------------------
+
+    def _take_table(self, item: Item, table: Table) -> None:
+        for first in range(0, len(table), self.options.batch_size):
+            self._take_piece(item, table.piece(first, self.options.batch_size))
+
+    def _take_piece(self, item: Item, piece: Table) -> None:
+        columns = None if self.to_columns is None else self.to_columns(piece, item.source_ref)
+        if columns is not None and columns.text_bytes > MAX_BATCH_CHARS and len(piece) > 1:
+            half = len(piece) // 2
+            self._take_piece(item, piece.piece(0, half))
+            self._take_piece(item, piece.piece(half, len(piece) - half))
+            return
+        prepared = None if columns is None else self.target.prepare_columns(columns)
+        if prepared is None:
+            for row in _rows(item, piece):
+                self._take(row)
+            return
+        if self.batch:  # what was read by row before it
+            self._flush()
+        before = self.records
+        self.records += len(prepared)
+        for record in prepared:
+            self._note(record.node_id, has_text=bool(record.chunks))
+        try:
+            receipt = self._store(prepared)
+        except InvalidInputError:
+            rows = enumerate(_rows(item, piece), before + 1)
+            self._write([_Pending(number, row.place, self._node(row)) for number, row in rows])
+        else:
+            self._count(receipt)
+        self._tell()
 
     # --- batches ----------------------------------------------------------------------------------
 
-    def _flush(self, batch: dict[str, _Pending]) -> None:
+    def _flush(self) -> None:
+        batch = [*self.batch.values()]
+        self.batch.clear()
+        self.chars = 0
         if batch:
-            waiting = [*batch.values()]
-            batch.clear()
-            self._write(waiting)
-        if self.options.progress is not None:
-            self.options.progress(self._progress())
+            self._write(batch)
+        self._tell()
+
+    def _store(self, prepared: Sequence[Prepared]) -> WriteReceipt:
+        cancellation.check()  # between two commits, never in one
+        return self.target.store(prepared)
 
     def _write(self, batch: list[_Pending]) -> None:
         """Writes a batch; where it is refused, in halves, until the bad records stand alone."""
-        cancellation.check()  # between two commits, never in one
         try:
-            receipt = self.target.write([pending.node for pending in batch])
+            receipt = self._store(self.target.prepare([pending.node for pending in batch]))
         except InvalidInputError as error:
             refused = error
         else:
@@ -233,6 +300,10 @@ class _Run:
         self.enqueued += receipt.enqueued
         self.cursor = receipt.cursor
 
+    def _tell(self) -> None:
+        if self.options.progress is not None:
+            self.options.progress(self._progress())
+
     def _progress(self) -> IngestProgress:
         return IngestProgress(
             records=self.records,
@@ -268,6 +339,19 @@ def _chars(node: Node) -> int:
     if isinstance(node.chunks, (list, tuple)):
         return sum(len(chunk.text) for chunk in node.chunks if isinstance(chunk, Chunk))
     return len(node.text or "")
+
+
+def _rows(item: Item, table: Table) -> Iterator[Item]:
+    """The rows of a table as records; where they cannot be read, what is wrong in place of each."""
+    place = f"{item.place}, row " if item.place else ""
+    try:
+        rows: list[Any] = table.by_row()
+    except InvalidInputError as error:
+        for _ in range(len(table)):
+            yield item._replace(record=None, problem=str(error))
+        return
+    for number, row in enumerate(rows, table.before + 1):
+        yield item._replace(record=row, place=f"{place}{number}" if place else "")
 
 
 def _repeatable(node: Node) -> Node:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fathomdb.errors import InvalidInputError
+from fathomdb.ingest import table
 from fathomdb.records import Node
 
-ROWS_AT_ONCE = 1024
-"""Rows of a table that are Python objects at one time."""
+if TYPE_CHECKING:
+    from fathomdb.ingest.table import Table
 
 Record = Mapping[str, Any] | Node
 
 
 class Item(NamedTuple):
-    """One record as it was read, or in its place what is wrong with it.
+    """One record as it was read, or many as a table, or in its place what is wrong with it.
 
     ``place`` says where it is, for messages; empty where the record's number says all.
     """
 
-    record: Record | None
+    record: Record | Table | None
     place: str = ""
     problem: str | None = None
     source_ref: str | None = None
@@ -55,21 +55,23 @@ class RecordStream:
 
 
 def of_records(records: Any) -> RecordStream:
-    """The stream of an iterable of mappings or Nodes, or of a table of pyarrow.
+    """The stream of an iterable of mappings or Nodes, or of what exports tables of Arrow.
 
     Raises:
+        MissingExtraError: It exports tables, and pyarrow is not installed.
         InvalidInputError: It is not iterable, or it is one record instead of many.
     """
-    arrow = _arrow_stream(records)
-    if arrow is not None:
-        return arrow
+    if table.is_arrow(records):
+        tables = table.read(records)
+        total = len(records) if isinstance(records, Sized) else None
+        return RecordStream((Item(each) for each in tables), total_records=total)
     if isinstance(records, (Mapping, Node)):
         raise InvalidInputError(
             f"records is one {type(records).__name__}; put it in a list to ingest it"
         )
     if isinstance(records, (bytes, bytearray)) or not isinstance(records, Iterable):
         raise InvalidInputError(
-            "records must be an iterable of mappings or Nodes, a path or a pyarrow table, got "
+            "records must be an iterable of mappings or Nodes, a path or a table of Arrow, got "
             f"{type(records).__name__}"
         )
     total = len(records) if isinstance(records, Sized) else None
@@ -90,43 +92,6 @@ def _items(records: Iterator[Any]) -> Generator[Item]:
                     else ""
                 ),
             )
-
-
-def _arrow_stream(records: Any) -> RecordStream | None:
-    # An object of pyarrow cannot exist where pyarrow was not imported, so we need not import it.
-    arrow = sys.modules.get("pyarrow")
-    if arrow is None:
-        return None
-    if isinstance(records, (arrow.Table, arrow.RecordBatch)):
-        return RecordStream(_rows([records]), total_records=records.num_rows)
-    if isinstance(records, arrow.RecordBatchReader):
-        return RecordStream(_rows(records))
-    return None
-
-
-def _rows(tables: Iterable[Any]) -> Generator[Item]:
-    for table in tables:
-        yield from (Item(row) for row in rows_of(table))
-
-
-def rows_of(table: Any) -> Iterator[dict[str, Any]]:
-    """The rows of a pyarrow Table or RecordBatch, a slice at a time.
-
-    Raises:
-        InvalidInputError: Two columns have the same name, so that a row would lose one.
-    """
-    check_columns(table.schema.names, "the table")
-    for start in range(0, table.num_rows, ROWS_AT_ONCE):
-        yield from table.slice(start, ROWS_AT_ONCE).to_pylist()
-
-
-def check_columns(names: list[str], where: str) -> None:
-    """Refuses columns of the same name."""
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InvalidInputError(
-            f"{where} has more than one column named {twice[0]!r}; rename one of them"
-        )
 
 
 Reader = Callable[[str, Position], Iterator[Item]]

@@ -22,7 +22,7 @@ class BatchSizes:
 
     @classmethod
     def of(cls, limits: EmbedderLimits) -> BatchSizes:
-        """What the embedder declares, or the engine's defaults."""
+        """What the embedder declares, or the engine's defaults: what its batches begin with."""
         if limits.items is None:
             return cls(INCREMENTAL_BATCH, BACKFILL_SLICE)
         return cls(limits.items, limits.items)

@@ -22,6 +22,11 @@ MAX_ID_BYTES = 1024
 MAX_PROPERTY_DEPTH = 200
 """Levels of nested properties; SQLite's JSON functions refuse more than 1,000."""
 
+# Made once: json.dumps would make one for every record. What contains itself is found beforehand.
+_JSON = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
+).encode
+
 
 class PreparedChunk(NamedTuple):
     """A chunk that was checked and hashed."""
@@ -126,6 +131,17 @@ def prepare(
         for (item, ordinal), vector in zip(vector_of, checked, strict=True):
             item.vectors[ordinal] = vector
     return prepared
+
+
+def cut(node_id: str, text: str, chunk_chars: int) -> list[PreparedChunk]:
+    """The chunks of a text that is longer than one, hashed."""
+    pieces = _native.split_text(text, chunk_chars)
+    ids = [f"{node_id}#{ordinal}" for ordinal in range(len(pieces))]
+    hashes = _native.canonical_chunk_hashes(ids, [piece for _, _, piece in pieces])
+    return [
+        PreparedChunk(chunk_id, piece, start, end, canonical_hash)
+        for chunk_id, (start, end, piece), canonical_hash in zip(ids, pieces, hashes, strict=True)
+    ]
 
 
 class _Pieces:
@@ -259,15 +275,10 @@ def encode_properties(properties: Mapping[str, Any], node_id: str) -> str:
         )
     _check_nested(properties, node_id, 1)
     try:
-        text = json.dumps(
-            properties if isinstance(properties, dict) else dict(properties),
-            ensure_ascii=False,
-            allow_nan=False,
-            separators=(",", ":"),
-        )
+        text = _JSON(properties if isinstance(properties, dict) else dict(properties))
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInputError(
-            f"properties of node {node_id!r} are not JSON: {error}; got {_short(properties)}"
+            f"properties of node {node_id!r} are not JSON: {error}; {_culprit(properties)}"
         ) from None
     if len(text) > MAX_PROPERTIES_CHARS:
         raise InvalidInputError(
@@ -276,6 +287,16 @@ def encode_properties(properties: Mapping[str, Any], node_id: str) -> str:
         )
     _utf8(f"properties of node {node_id!r}", text)
     return text
+
+
+def _culprit(properties: Mapping[str, Any]) -> str:
+    """The first of the properties that JSON cannot say."""
+    for key, value in properties.items():
+        try:
+            _JSON(value)
+        except (TypeError, ValueError, RecursionError):
+            return f"{key!r} has the {type(value).__name__} {_short(value)}"
+    return f"got {_short(properties)}"
 
 
 def _check_nested(value: Any, node_id: str, depth: int) -> None:

@@ -1,12 +1,14 @@
 //! The pure kernels of `FathomDB`. They know nothing of Python, SQL or threads of others.
 //!
 //! One file an idea: [`hash`] names a text, [`vector`] judges a row of numbers, [`blob`] brings
-//! rows from foreign memory into one buffer and back, [`split`] cuts a text into pieces, [`content`] finds one again.
+//! rows from foreign memory into one buffer and back, [`split`] cuts a text into pieces, [`content`] finds one again,
+//! [`record`] reads tables.
 
 pub mod blob;
 pub mod content;
 pub mod error;
 pub mod hash;
+pub mod record;
 mod sha256;
 pub mod split;
 pub mod vector;

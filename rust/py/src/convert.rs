@@ -1,5 +1,5 @@
 //! The only room that reads Python objects: here texts, digests and integers; `memory` holds
-//! buffers, `vectors` reads what an embedder returned.
+//! buffers, `vectors` reads what an embedder returned, `columns` what Arrow exports.
 
 use std::fmt::Write as _;
 
@@ -9,9 +9,11 @@ use pyo3::types::{PyBool, PyBytes, PyInt, PyList, PyString, PyTuple};
 
 use crate::error::{Error, Result};
 
+mod columns;
 mod memory;
 mod vectors;
 
+pub use columns::Columns;
 pub use memory::{Blobs, NewBlob, row_views};
 pub use vectors::Vectors;
 

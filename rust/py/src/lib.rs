@@ -8,6 +8,7 @@ mod convert;
 mod detach;
 mod error;
 mod hash;
+mod record;
 mod split;
 mod vector;
 
@@ -25,6 +26,8 @@ mod _native {
         canonical_chunk_hash, canonical_chunk_hashes, content_hashes, verify_chunk_hashes,
     };
 
+    #[pymodule_export]
+    use crate::record::read_records;
     #[pymodule_export]
     use crate::split::split_text;
     #[pymodule_export]

@@ -15,6 +15,7 @@ UNSAFE = {
     "rust/core/tests/golden.rs",
     "rust/core/tests/properties.rs",
     "rust/py/src/blob.rs",
+    "rust/py/src/convert/columns.rs",
     "rust/py/src/convert/memory.rs",
     "rust/py/src/convert/vectors.rs",
     "rust/py/src/vector.rs",
