@@ -7,6 +7,7 @@ before it answers.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -39,8 +40,9 @@ PLAIN = [
         seed=dimension,
         limits=EmbedderLimits(items=5),
     )
-    for name, dimension in (("one", 8), ("two", 12))
+    for name, dimension in (("one", 8), ("two", 12), ("three", 12), ("four", 16))
 ]
+"""Switched to in turn: back to the first only when the others have been, from the cache then."""
 
 
 @dataclass(slots=True)
@@ -90,7 +92,10 @@ class Logged(DeterministicEmbedder):
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """The file as a kill left it: vectors that are there, and whether a switch is under way."""
+    """The file as a kill left it: vectors that are there, and whether a switch is under way.
+
+    ``stored`` has (fingerprint, text) of those in the cache too: they are not asked for again either.
+    """
 
     stored: frozenset[tuple[str, str]]
     building: str | None
@@ -113,9 +118,8 @@ def run(folder: str, kills: int, seed: int) -> SwitchSummary:
         rng = random.Random(f"{seed}/{summary.kills}")
         target = None
         if judged.building is None:
-            target = next(
-                n for n, one in enumerate(PLAIN) if one.identity().fingerprint != judged.active
-            )
+            known = [one.identity().fingerprint for one in PLAIN]
+            target = (known.index(judged.active) + 1) % len(PLAIN)
             summary.switches += 1
         stop = Stop.draw(rng, rng.choice(STAGES))
         if _live(path, log, target, stop, rng.randint(1, MOST_CALLS)):
@@ -196,11 +200,18 @@ def _judge(path: str) -> Judged:
         inside.snapshot(db) as connection,
     ):
         invariants.check(connection, PLAIN)
+        text_of = {
+            hashlib.sha256(text.encode()).digest(): text
+            for (text,) in connection.execute("SELECT text FROM chunks")
+        }
         stored = frozenset(
-            connection.execute(
-                "SELECT p.fingerprint, c.text FROM vector_ledger AS l JOIN chunks AS c "
-                "USING (chunk_key) JOIN vector_embedding_profiles AS p USING (profile_id)"
-            ).fetchall()
+            (fingerprint, text_of[content_hash])
+            for fingerprint, content_hash in connection.execute(
+                "SELECT fingerprint, content_hash FROM "
+                "(SELECT profile_id, content_hash FROM vector_ledger UNION ALL "
+                "SELECT profile_id, content_hash FROM vector_cache) "
+                "JOIN vector_embedding_profiles USING (profile_id)"
+            )
         )
         state = dict(
             connection.execute(
@@ -250,7 +261,8 @@ def _there_and_back(path: str, log: str) -> None:
     embedders = _embedders(log)
     with _open(path, embedders, background=False) as db:
         status = db.admin.status()
-        other = next(one for one in embedders if str(one.identity()) != status.active_profile)
+        known = [str(one.identity()) for one in embedders]
+        other = embedders[known.index(status.active_profile) - 1]  # the one before, from the cache
         db.admin.configure_embedding(other, acknowledge_rebuild_impact=True)
         assert db.admin.drain_vector_projection().stopped_by == "idle"
         assert db.admin.status().active_profile == str(other.identity())
