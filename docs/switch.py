@@ -229,7 +229,7 @@ def each_second(samples: list[tuple[float, int]]) -> list[tuple[float, int]]:
 OLD, NEW, LINE, SOFT = "#0072B2", "#D55E00", "#1A1A1A", "#8C8C8C"
 
 
-def draw(data: dict[str, Any]) -> None:
+def draw(data: dict[str, Any], to: Path) -> None:
     import matplotlib as mpl
     from matplotlib import pyplot as plt
 
@@ -313,14 +313,14 @@ def draw(data: dict[str, Any]) -> None:
         x=0.01,
         ha="left",
     )
-    figure.savefig(SVG, metadata={"Date": None})
-    figure.savefig(ROOT / ".bench" / "switch.png", dpi=110)
+    figure.savefig(to, metadata={"Date": None} if to.suffix == ".svg" else None)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path, nargs="?", help="of WordNet's data.noun and data.verb")
     parser.add_argument("--draw", action="store_true", help="only what was traced before")
+    parser.add_argument("--to", type=Path, default=SVG, help="another picture, say a PNG")
     options = parser.parse_args()
     if not options.draw:
         if options.folder is None:
@@ -328,7 +328,7 @@ def main() -> None:
         data = trace(options.folder)
         lines = json.dumps(data).replace("], [", "],\n[")
         JSON.write_text(lines + "\n", encoding="utf-8")
-    draw(json.loads(JSON.read_text(encoding="utf-8")))
+    draw(json.loads(JSON.read_text(encoding="utf-8")), options.to)
 
 
 if __name__ == "__main__":
