@@ -195,23 +195,23 @@ def recall(path: str, embedders: Any, queries: list[str], answers: list[Any]) ->
     return found
 
 
-def windows(answers: list[Any], recalls: list[float]) -> list[list[float]]:
-    """A second each: its end, queries a second, latency in ms (median, 95 %), recall (mean, least)."""
-    found = []
+def windows(answers: list[Any], recalls: list[float]) -> list[list[float | None]]:
+    """A second each: its end, queries a second, ms (median, 95 %, slowest), recall (mean, least).
+
+    Of a second without an answer only the first two are known.
+    """
+    found: list[list[float | None]] = []
     for n in range(int(answers[-1][0] / WINDOW_SECONDS)):
         start, end = n * WINDOW_SECONDS, (n + 1) * WINDOW_SECONDS
         here = [k for k, answer in enumerate(answers) if start <= answer[0] < end]
-        if here:
-            ms = np.array([answers[k][1] for k in here]) * 1000
-            of = np.array([recalls[k] for k in here])
-            figures = (
-                end,
-                len(here) / WINDOW_SECONDS,
-                *np.percentile(ms, [50, 95]),
-                of.mean(),
-                of.min(),
-            )
-            found.append([round(float(figure), 4) for figure in figures])
+        if not here:
+            found.append([end, 0.0, *[None] * 5])
+            continue
+        ms = np.array([answers[k][1] for k in here]) * 1000
+        of = np.array([recalls[k] for k in here])
+        known = (*np.percentile(ms, [50, 95, 100]), of.mean(), of.min())
+        rate = len(here) / WINDOW_SECONDS
+        found.append([end, rate, *(round(float(figure), 3) for figure in known)])
     return found
 
 
@@ -246,7 +246,7 @@ def draw(data: dict[str, Any], to: Path) -> None:
         }
     )
     events, last = data["events"], data["windows"][-1][0]
-    at, rate, median, slow, mean, least = np.array(data["windows"]).T
+    at, rate, median, slow, slowest, mean, least = np.array(data["windows"], dtype=float).T
     at -= WINDOW_SECONDS / 2
     figure, (rates, latency, recalls, pending) = plt.subplots(
         4, 1, figsize=(8.4, 7.4), sharex=True, height_ratios=[1, 1, 0.8, 0.9], layout="constrained"
@@ -257,17 +257,19 @@ def draw(data: dict[str, Any], to: Path) -> None:
     rates.set_title(f"Answered, of {asked} a second asked: {failed} of {count:,} queries failed")
     latency.plot(at, median, color=LINE, label="median")
     latency.plot(at, slow, color=SOFT, label="95th percentile")
-    latency.set(ylabel="ms", yscale="log", ylim=(min(median) / 1.5, max(slow) * 5))
+    latency.plot(at, slowest, color=SOFT, linestyle="none", marker=".", ms=3, label="slowest")
+    limits = (np.nanmin(median) / 1.5, np.nanmax(slowest) * 6)
+    latency.set(ylabel="ms", yscale="log", ylim=limits)
     latency.yaxis.set_major_formatter("{x:g}")
     latency.set_title("Latency of a semantic search")
-    latency.legend(loc="upper left", framealpha=1, edgecolor="none", ncols=2, fontsize=8.5)
+    latency.legend(loc="upper left", framealpha=1, edgecolor="none", ncols=3, fontsize=8.5)
     recalls.plot(at, mean, color=LINE, label="mean of a second")
     recalls.plot(
         at, least, color=SOFT, linestyle="dotted", linewidth=2.5, label="least of a second"
     )
     recalls.set(ylabel=f"recall@{LIMIT}", ylim=(0, 1.12), yticks=[0, 0.5, 1])
     recalls.set_title("Recall of the index that answers, against exact search under its model")
-    recalls.legend(loc="lower left", framealpha=1, edgecolor="none", ncols=2, fontsize=8.5)
+    recalls.legend(loc="lower left", framealpha=1, edgecolor="none", ncols=3, fontsize=8.5)
     waits = np.array(data["pending"])
     pending.fill_between(waits[:, 0], waits[:, 1], color=NEW, alpha=0.3, linewidth=0)
     pending.plot(waits[:, 0], waits[:, 1], color=NEW)
