@@ -1,10 +1,11 @@
 """Traces a switch of models under queries, and draws it: ``docs/switch.json``, ``docs/switch.svg``.
 
 From the static embedder (256 dimensions) to MiniLM under onnx (384) and back, over definitions of
-WordNet, while clients search at a steady rate. Run it from the root of the repository::
+WordNet, while clients search at a steady rate. The trace needs what ``make develop`` installs and the
+package wordnet-base of Debian, the drawing ``pip install --group report``::
 
-    python docs/switch.py /usr/share/wordnet       # trace, then draw; apt install wordnet-base
-    python docs/switch.py --draw                   # draw what was traced before
+    .venv/bin/python docs/switch.py /usr/share/wordnet  # traces, then draws
+    .venv/bin/python docs/switch.py --draw              # draws what was traced before
 
 Every answer is compared with an exact search in NumPy over the vectors that the file holds, under the
 model that the answer names. The trace fails where a query failed, where the model that answers
