@@ -96,8 +96,7 @@ def _check_cache(
         "SELECT profile_id, content_hash, embedding FROM vector_cache"
     ):
         assert (profile_id, content_hash) not in live, "the cache keeps what a live chunk has"
-        _, dimension, policy, state = profiles[profile_id]
-        assert state != "retired", "the cache keeps vectors of a model that was replaced"
+        _, dimension, policy, _ = profiles[profile_id]
         vector = np.frombuffer(blob, dtype="<f4")
         assert vector.shape == (dimension,), f"a cached vector has {len(vector)} numbers"
         assert np.isfinite(vector).all(), "a cached vector is not finite"

@@ -24,7 +24,18 @@ import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterator
 from contextlib import AbstractAsyncContextManager
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeVar,
+    cast,
+)
 
 from fathomdb import cancellation
 from fathomdb import engine as sync
@@ -44,6 +55,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 S = TypeVar("S")
 
 Lane = Literal["file", "query", "wait"]
@@ -129,11 +141,15 @@ def _streamed(
     return _named(stream, f"Async{method.__qualname__}", returns="AsyncIterator[NodeRecord]")
 
 
-def _fed(
-    method: Callable[Concatenate[Engine, Records, P], T],
-) -> Callable[
-    Concatenate[_Face[Engine], Records | AsyncIterable[Record], P], Coroutine[Any, Any, T]
-]:
+class _Ingest(Protocol[P, T_co]):
+    """A bound ingest, for the type checker: ``Concatenate`` has no name for ``records``."""
+
+    def __call__(
+        self, records: Records | AsyncIterable[Record], *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, T_co]: ...
+
+
+def _fed(method: Callable[Concatenate[Engine, Records, P], T]) -> _Ingest[P, T]:
     """An ingest, which takes async iterables too: they are read in a task on the caller's loop."""
     ingest = _awaited(method, "wait")
 
@@ -141,7 +157,6 @@ def _fed(
     async def call(
         self: _Face[Engine],
         records: Records | AsyncIterable[Record],
-        /,
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
@@ -155,7 +170,8 @@ def _fed(
             reading.cancel()
             await asyncio.wait({reading})
 
-    return _named(call, f"Async{method.__qualname__}", records="Records | AsyncIterable[Record]")
+    _named(call, f"Async{method.__qualname__}", records="Records | AsyncIterable[Record]")
+    return cast("_Ingest[P, T]", call)
 
 
 def _named(function: T, qualname: str, *, returns: Any = None, **annotations: str) -> T:

@@ -106,8 +106,8 @@ class EngineConfig:
         async_threads: Calls of ``fathomdb.aio`` that run at once in each of its lanes (what needs
             the file alone, searches by meaning, what waits); further ones queue.
         cache_mib: SQLite's page cache per connection, in MiB.
-        vector_cache_mib: Vectors of texts that are gone, kept in the file for when they come back,
-            in MiB at most, oldest out first; 0 keeps none.
+        vector_cache_mib: Vectors of texts, kinds and models that are gone, kept in the file for when
+            they come back, in MiB at most, oldest out first; 0 keeps none.
         export_before_migration: Whether ``open`` exports a file of an older schema to
             ``<file>.v<version>-backup`` beside it before it brings it forward.
         clock: Where time comes from.

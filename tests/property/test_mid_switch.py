@@ -58,7 +58,8 @@ searches = st.fixed_dictionaries(
         "query": st.integers(0, 2 * TEXTS).map(lambda n: f"text number {n}")
         | st.just("a question"),
         "limit": st.integers(1, TEXTS + 5),
-        "fusion": st.just("rrf"),
+        # What nearness adds is the same for all of an arm, so that scaling takes it away too.
+        "fusion": st.sampled_from(["rrf", "convex"]),
         "vector_weight": st.sampled_from([0.1, 0.4, 1.0]),
     }
 )

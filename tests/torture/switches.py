@@ -1,12 +1,14 @@
 """Kills spread over switches of models: each one resumes, and nothing is embedded twice.
 
-A text is embedded again only if it was under way when its process died: what was stored by then is
-never asked for again, by either model. The count is the embedder's own, in a file that it writes
-before it answers.
+Of the texts 30 % are of several nodes, queries have a method of their own, and two of the models have
+the same dimension. A text is embedded again only if it was under way when its process died: what was
+stored by then is never asked for again, by any model, nor what is in the cache. The count is the
+embedder's own, in a file that it writes before it answers.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -27,7 +29,9 @@ from torture.stops import Stop, Stopper
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-NODES = 120
+NODES, TEXTS = 120, 84
+"""Nodes and their distinct texts: of 30 % the text is another node's too, in its kind and in others."""
+QUESTION = "a question"
 KINDS = ("Document", "Note", "Place")
 STAGES = ("embedding", "claim", "apply", "flip", "end of a switch", "change of model", "recovery")
 MOST_CALLS = 4
@@ -39,8 +43,9 @@ PLAIN = [
         seed=dimension,
         limits=EmbedderLimits(items=5),
     )
-    for name, dimension in (("one", 8), ("two", 12))
+    for name, dimension in (("one", 8), ("two", 12), ("three", 12), ("four", 16))
 ]
+"""Switched to in turn: back to the first only when the others have been, from the cache then."""
 
 
 @dataclass(slots=True)
@@ -87,10 +92,17 @@ class Logged(DeterministicEmbedder):
             signal.pause()
         return super().batch_embed(texts)
 
+    def embed_query(self, text: str) -> Any:
+        """Unlike that of a document: no stored vector may be one of these."""
+        return super().batch_embed([f"query: {text}"])[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """The file as a kill left it: vectors that are there, and whether a switch is under way."""
+    """The file as a kill left it: vectors that are there, and whether a switch is under way.
+
+    ``stored`` has (fingerprint, text) of those in the cache too: they are not asked for again either.
+    """
 
     stored: frozenset[tuple[str, str]]
     building: str | None
@@ -113,9 +125,8 @@ def run(folder: str, kills: int, seed: int) -> SwitchSummary:
         rng = random.Random(f"{seed}/{summary.kills}")
         target = None
         if judged.building is None:
-            target = next(
-                n for n, one in enumerate(PLAIN) if one.identity().fingerprint != judged.active
-            )
+            known = [one.identity().fingerprint for one in PLAIN]
+            target = (known.index(judged.active) + 1) % len(PLAIN)
             summary.switches += 1
         stop = Stop.draw(rng, rng.choice(STAGES))
         if _live(path, log, target, stop, rng.randint(1, MOST_CALLS)):
@@ -153,7 +164,9 @@ def _open(path: str, embedders: list[Logged], *, background: bool) -> fathomdb.E
 
 def _fill(path: str, log: str) -> None:
     with _open(path, _embedders(log), background=False) as db:
-        db.write(Node(KINDS[n % len(KINDS)], f"n{n}", f"text number {n}") for n in range(NODES))
+        db.write(
+            Node(KINDS[n % len(KINDS)], f"n{n}", f"text number {n % TEXTS}") for n in range(NODES)
+        )
         assert db.admin.drain_vector_projection().processed == NODES
 
 
@@ -171,6 +184,7 @@ def _live(path: str, log: str, target: int | None, stop: Stop, calls: int) -> bo
                     )
                 node = f"fresh-{os.getpid()}"
                 receipt = db.write(Node(KINDS[0], node, f"text number {node}"))
+                db.semantic_search(QUESTION)
                 db.wait(receipt, timeout=30.0)
                 db.admin.drain_vector_projection(timeout=30.0)
         except BaseException:
@@ -196,11 +210,18 @@ def _judge(path: str) -> Judged:
         inside.snapshot(db) as connection,
     ):
         invariants.check(connection, PLAIN)
+        text_of = {
+            hashlib.sha256(text.encode()).digest(): text
+            for (text,) in connection.execute("SELECT text FROM chunks")
+        }
         stored = frozenset(
-            connection.execute(
-                "SELECT p.fingerprint, c.text FROM vector_ledger AS l JOIN chunks AS c "
-                "USING (chunk_key) JOIN vector_embedding_profiles AS p USING (profile_id)"
-            ).fetchall()
+            (fingerprint, text_of[content_hash])
+            for fingerprint, content_hash in connection.execute(
+                "SELECT fingerprint, content_hash FROM "
+                "(SELECT profile_id, content_hash FROM vector_ledger UNION ALL "
+                "SELECT profile_id, content_hash FROM vector_cache) "
+                "JOIN vector_embedding_profiles USING (profile_id)"
+            )
         )
         state = dict(
             connection.execute(
@@ -222,6 +243,8 @@ def _count(
     asked: Sequence[tuple[str, str]], before: Judged, after: Judged, summary: SwitchSummary
 ) -> None:
     """Counts what a life embedded; of that, what was stored before it began is embedded twice."""
+    if any(text == QUESTION for _, text in asked):
+        raise ViolationError("a query was embedded as a document")
     wanted = {one for one in asked if one[0] in (after.active, after.building)}
     summary.embedded += len(asked)
     summary.under_way += len(wanted - after.stored)
@@ -239,7 +262,7 @@ def _end(path: str, log: str) -> None:
         assert status.switch is None, status.switch
         assert (status.pending, status.failed) == (0, 0), status
         assert db.admin.check_integrity().ok
-        hits = db.semantic_search("a question", limit=4096)
+        hits = db.semantic_search(QUESTION, limit=4096)
         assert len(hits) == db.count(), (len(hits), db.count())
         with inside.snapshot(db) as connection:
             invariants.check(connection, PLAIN)
@@ -250,10 +273,11 @@ def _there_and_back(path: str, log: str) -> None:
     embedders = _embedders(log)
     with _open(path, embedders, background=False) as db:
         status = db.admin.status()
-        other = next(one for one in embedders if str(one.identity()) != status.active_profile)
+        known = [str(one.identity()) for one in embedders]
+        other = embedders[known.index(status.active_profile) - 1]  # the one before, from the cache
         db.admin.configure_embedding(other, acknowledge_rebuild_impact=True)
         assert db.admin.drain_vector_projection().stopped_by == "idle"
         assert db.admin.status().active_profile == str(other.identity())
         report = db.admin.rollback()
         assert (report.profile, report.missing) == (status.active_profile, 0), report
-        assert len(db.semantic_search("a question", limit=4096)) == db.count()
+        assert len(db.semantic_search(QUESTION, limit=4096)) == db.count()

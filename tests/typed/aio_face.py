@@ -30,6 +30,7 @@ async def used() -> None:
         assert_type(await db.get("n1"), fathomdb.NodeRecord | None)
         assert_type(await db.ingest(records(), kind="Note"), fathomdb.IngestReport)
         assert_type(await db.ingest([{"id": 1}], kind="Note"), fathomdb.IngestReport)
+        assert_type(await db.ingest(records=records(), kind="Note"), fathomdb.IngestReport)
         async for record in db.nodes(kind="Note"):
             assert_type(record, fathomdb.NodeRecord)
         assert_type(await db.admin.status(), fathomdb.Status)

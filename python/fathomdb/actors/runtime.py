@@ -342,6 +342,7 @@ def start(
                     mailbox_size=config.mailbox_size,
                     group_size=config.group_size,
                     group_rows=config.group_rows,
+                    cache_bytes=config.vector_cache_bytes,
                 ),
             )
         readers = ReaderPool(path, presence, size=config.readers, cache_mib=config.cache_mib)

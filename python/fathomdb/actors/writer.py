@@ -86,6 +86,7 @@ class WriterActor(Actor):
         mailbox_size: int,
         group_size: int,
         group_rows: int,
+        cache_bytes: int,
     ) -> None:
         super().__init__("writer")
         self._db = db
@@ -96,6 +97,7 @@ class WriterActor(Actor):
         self.contents = Contents()
         self._group_size = group_size
         self._group_rows = group_rows
+        self._cache_bytes = cache_bytes
         self._mailbox: queue.Queue[_Request | None] = queue.Queue(mailbox_size)
         self._gathering = _Gathering()
         self._gate = threading.Lock()
@@ -208,7 +210,7 @@ class WriterActor(Actor):
         try:
             if self._in_doubt:
                 self._renew()
-            tx = Transaction(self._db, self.contents)
+            tx = Transaction(self._db, self.contents, cache_bytes=self._cache_bytes)
             if len(group) == 1:  # the transaction is its savepoint
                 answers.append((group[0], group[0].operation(tx), None))
             else:

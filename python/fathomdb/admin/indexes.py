@@ -111,7 +111,7 @@ def disable_vec(runtime: Runtime, kind: str) -> None:
 
     def operation(tx: Transaction) -> None:
         kinds.ensure(tx.db, [kind], runtime.config.chunk_chars, _native.SPLITTER_VERSION)
-        indexes.disable(tx.db, kind, cache=tx.cache(runtime.config.vector_cache_bytes))
+        indexes.disable(tx.db, kind, cache=tx.cache)
         switching.flip(tx)  # it may have been the last that a switch waited for
         tx.on_commit(runtime.progress.bump)
 

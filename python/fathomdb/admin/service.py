@@ -107,6 +107,9 @@ class AdminService:
     def cancel_switch(self) -> PruneReport:
         """Ends a switch and drops what it built; kinds that had flipped go back at once.
 
+        The newest vectors go to the cache, as do those of an index that is pruned or disabled, so
+        that the same switch, begun again, asks for the others only.
+
         Raises:
             SwitchStateError: No switch is under way.
         """
@@ -124,7 +127,7 @@ class AdminService:
         return switch.roll_back(self._runtime)
 
     def prune_profiles(self) -> PruneReport:
-        """Drops the vectors that are kept for a rollback, and with them what fresh writes cost more."""
+        """Drops the index that is kept for a rollback, and with it what fresh writes cost more."""
         return switch.prune(self._runtime)
 
     def configure_vec(self, kind: str, source: str = "chunks") -> ConfigureVecOutcome:
@@ -140,7 +143,7 @@ class AdminService:
         return indexes.configure_vec_kinds(self._runtime, kinds)
 
     def disable_vec(self, kind: str) -> None:
-        """Drops a kind's work and vectors; remembered, it wins over enabling by itself."""
+        """Drops a kind's work and vectors, to the cache at most; remembered, it wins over enabling."""
         indexes.disable_vec(self._runtime, kind)
 
     def configure_fts(

@@ -103,21 +103,30 @@ class PruneReport:
 class ProjectionImpact:
     """What a switch to a model would cost; nothing was started and the model was not called.
 
-    ``chunks`` of ``kinds`` want a vector, ``already_there`` of them have one under that very model:
-    ``characters`` and ``estimated_tokens`` (a quarter of them) are those of the others. ``seconds``
-    is for these at ``chunks_per_second``, the rate measured of ``rate_of``: the model itself, else
-    the active one; None where neither was seen to work yet.
+    ``chunks`` of ``kinds`` want a vector. Of them ``already_there`` have one under that very model,
+    ``cached`` have a text of which it made one already, in the cache or of another chunk, and
+    ``repeated`` a text that another one of the rest has too. ``to_embed`` is what is left:
+    ``characters`` and ``estimated_tokens`` (a quarter of them) are of these, and ``seconds`` is for
+    them at ``chunks_per_second``, the rate measured of ``rate_of``: the model itself, else the active
+    one; None where neither was seen to work yet.
     """
 
     profile: str
     kinds: tuple[str, ...]
     chunks: int
     already_there: int
+    cached: int
+    repeated: int
     characters: int
     estimated_tokens: int
     chunks_per_second: float | None
     rate_of: str | None
     seconds: float | None
+
+    @property
+    def to_embed(self) -> int:
+        """The texts that the model will be asked for, each once."""
+        return self.chunks - self.already_there - self.cached - self.repeated
 
 
 # --- looking --------------------------------------------------------------------------------------
@@ -202,9 +211,8 @@ def preview(runtime: Runtime, embedder: Any) -> ProjectionImpact:
             # The first model takes every kind that is, or gets, an index by itself.
             enabled = [kind for kind in kinds.every(db) if runtime.auto_enable(kind)]
         profile_id = 0 if known is None else known.profile_id
-        counts = [chunks.owed(db, kind, profile_id) for kind in enabled]
-    total, there = sum(item.chunks for item in counts), sum(item.projected for item in counts)
-    characters = sum(item.characters for item in counts)
+        total = sum(chunks.count(db, kind) for kind in enabled)
+        owed = chunks.owed(db, enabled, profile_id)
     rate, rate_of = None, None
     for profile in (known, active):
         if profile is not None and rate is None and (rate := _rate(runtime, profile)) is not None:
@@ -213,12 +221,14 @@ def preview(runtime: Runtime, embedder: Any) -> ProjectionImpact:
         profile=str(identity),
         kinds=tuple(enabled),
         chunks=total,
-        already_there=there,
-        characters=characters,
-        estimated_tokens=-(-characters // CHARS_PER_TOKEN),
+        already_there=total - owed.chunks,
+        cached=owed.known,
+        repeated=owed.repeated,
+        characters=owed.characters,
+        estimated_tokens=-(-owed.characters // CHARS_PER_TOKEN),
         chunks_per_second=rate,
         rate_of=rate_of,
-        seconds=_seconds(total - there, rate),
+        seconds=_seconds(owed.chunks - owed.known - owed.repeated, rate),
     )
 
 

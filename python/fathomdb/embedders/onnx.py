@@ -25,6 +25,12 @@ TOKENS_AT_ONCE = 512
 """Padded tokens in one run of the model. On two cores, int8 MiniLM with texts of 60 and of 300
 characters is 1.4 times slower with 4,096, and 1.6 and 1.1 times slower with one text a run."""
 
+_TO_FETCH = (
+    "nothing is fetched unasked; for both files of a model run: "
+    "hf download sentence-transformers/all-MiniLM-L6-v2 tokenizer.json onnx/model.onnx "
+    "--local-dir models/all-MiniLM-L6-v2, and move the model up beside the tokenizer"
+)
+
 INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 
 
@@ -175,7 +181,8 @@ def _folder(model: str | Path | None) -> Path | None:
     folder = Path(model).expanduser().resolve()
     if not folder.is_dir():
         raise InvalidInputError(
-            f"the onnx embedder wants a folder with model.onnx and tokenizer.json, got {model!r}"
+            f"the onnx embedder wants a folder with model.onnx and tokenizer.json, got {model!r}; "
+            f"{_TO_FETCH}"
         )
     return folder
 
@@ -188,7 +195,7 @@ def _file(given: str | Path | None, folder: Path | None, find: Any, name: str) -
     else:
         raise InvalidInputError(f"the onnx embedder needs a folder, or {name}=")
     if not path.is_file():
-        raise InvalidInputError(f"the onnx embedder found no file {path}")
+        raise InvalidInputError(f"the onnx embedder found no file {path}; {_TO_FETCH}")
     return path
 
 

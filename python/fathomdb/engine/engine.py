@@ -63,12 +63,7 @@ def _late(result: SearchResult, awaited: WaitReport | None) -> SearchResult:
 
 
 def _context(runtime: Runtime) -> writes.WriteContext:
-    return writes.WriteContext(
-        runtime.config.chunk_chars,
-        runtime.auto_enable,
-        runtime.now_ms(),
-        runtime.config.vector_cache_bytes,
-    )
+    return writes.WriteContext(runtime.config.chunk_chars, runtime.auto_enable, runtime.now_ms())
 
 
 def _committed(runtime: Runtime, tx: Transaction, receipt: WriteReceipt) -> WriteReceipt:

@@ -29,7 +29,6 @@ class WriteContext:
     chunk_chars: int
     auto_enable: Callable[[str], bool]
     now_ms: int
-    cache_bytes: int
 
 
 class _Changes:
@@ -175,7 +174,7 @@ def _store(tx: Transaction, changes: _Changes, context: WriteContext) -> int:
             ready.store(tx, [*changes.ready.values()], wanted, context.now_ms)
         return 0
     cursor = tx.cursor()
-    _remove(tx, changes, cursor, tx.cache(context.cache_bytes))
+    _remove(tx, changes, cursor, tx.cache)
 
     written = {item.kind for item in changes.new_nodes}
     written.update(item.kind for _, item in changes.rewritten)

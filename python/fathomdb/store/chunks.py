@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apsw
 
+from fathomdb import _native
 from fathomdb.store import bulk, keys
 from fathomdb.store.connection import only_row
 
@@ -179,28 +180,48 @@ def count_between(db: apsw.Connection, kind: str, first_key: int, last_key: int)
 
 
 class Owed(NamedTuple):
-    """Chunks of a kind, those that have a current vector under a profile, and characters of others."""
+    """Chunks that have no current vector under a profile, and what becomes of them.
+
+    ``known`` texts have a vector of it all the same: in the cache, or of another chunk. Of the others
+    ``repeated`` have a text that another one of them has too; ``characters`` are those of the rest.
+    """
 
     chunks: int
-    projected: int
+    known: int
+    repeated: int
     characters: int
 
 
-def owed(db: apsw.Connection, kind: str, profile_id: int) -> Owed:
-    """What it takes to give every chunk of a kind a vector under a profile; reads every text."""
+def owed(db: apsw.Connection, kinds: Iterable[str], profile_id: int) -> Owed:
+    """What it takes to give every chunk of these kinds a vector under a profile; reads every text."""
+    # Who has a vector under any profile has the hash of its text in the ledger; the others are few.
+    db.create_scalar_function("content_hash", _content_hash, 1, deterministic=True)
     return Owed(
         *only_row(
             db.execute(
-                "SELECT count(*), count(l.chunk_key), "
-                "coalesce(sum(length(c.text)) FILTER (WHERE l.chunk_key IS NULL), 0) "
+                "WITH owed AS (SELECT length(c.text) AS characters, coalesce("
+                "(SELECT e.content_hash FROM vector_ledger AS e WHERE e.chunk_key = c.chunk_key "
+                "AND e.canonical_hash = c.canonical_hash LIMIT 1), content_hash(c.text)) AS hash "
                 "FROM nodes AS n JOIN chunks AS c USING (node_key) LEFT JOIN vector_ledger AS l "
-                "ON l.chunk_key = c.chunk_key AND l.profile_id = ? "
+                "ON l.chunk_key = c.chunk_key AND l.profile_id = ?1 "
                 "AND l.canonical_hash = c.canonical_hash "
-                "WHERE n.kind = ? AND n.superseded_cursor IS NULL",
-                (profile_id, kind),
+                "WHERE n.kind IN (SELECT value FROM carray(?2)) "
+                "AND n.superseded_cursor IS NULL AND l.chunk_key IS NULL), "
+                "texts AS (SELECT count(*) AS chunks, max(characters) AS characters, hash IN "
+                "(SELECT content_hash FROM vector_ledger WHERE profile_id = ?1 UNION ALL "
+                "SELECT content_hash FROM vector_cache WHERE profile_id = ?1) AS known "
+                "FROM owed GROUP BY hash) "
+                "SELECT coalesce(sum(chunks), 0), coalesce(sum(chunks) FILTER (WHERE known), 0), "
+                "coalesce(sum(chunks - 1) FILTER (WHERE NOT known), 0), "
+                "coalesce(sum(characters) FILTER (WHERE NOT known), 0) FROM texts",
+                (profile_id, keys.texts(kinds)),
             )
         )
     )
+
+
+def _content_hash(*text: Any) -> bytes:
+    return _native.content_hashes(text)[0]
 
 
 def count(db: apsw.Connection, kind: str | None = None) -> int:

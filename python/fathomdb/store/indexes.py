@@ -9,7 +9,7 @@ from fathomdb.config import BACKFILL_PRIORITY, INCREMENTAL_PRIORITY
 from fathomdb.store import keys, profiles, vectors, work
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     import apsw
 
@@ -161,19 +161,20 @@ def add_index(db: apsw.Connection, kind: str, profile: Profile, *, fence: int, n
     return work.enqueue_missing(db, kind, profile.profile_id, fence=fence, now_ms=now_ms)
 
 
-def drop_index(
-    db: apsw.Connection, kind: str, profile_id: int, *, cache: Cache | None = None
+def drop_indexes(
+    db: apsw.Connection, kinds: Collection[str], profile_id: int, *, cache: Cache | None
 ) -> None:
-    """Removes the work and the vectors of a kind under a profile, to the cache at most."""
-    work.delete_kind(db, kind, profile_id)
-    vectors.drop(db, kind, profile_id, cache=cache)
+    """Removes the work and the vectors of kinds under a profile, these to the cache at most."""
+    for kind in kinds:
+        work.delete_kind(db, kind, profile_id)
+    vectors.drop(db, kinds, profile_id, cache=cache)
 
 
-def disable(db: apsw.Connection, kind: str, *, cache: Cache | None = None) -> None:
+def disable(db: apsw.Connection, kind: str, *, cache: Cache | None) -> None:
     """Disables a kind: its work and its vectors go in the same transaction, to the cache at most."""
     for of_kind, profile_id in wanted(db):
         if of_kind == kind:
-            drop_index(db, kind, profile_id, cache=cache)
+            drop_indexes(db, [kind], profile_id, cache=cache)
     db.execute(
         "INSERT INTO vector_index_schemas (kind, enabled, source, state) "
         "VALUES (?, 0, 'chunks', 'stale') ON CONFLICT (kind) DO UPDATE SET enabled = 0, "

@@ -315,7 +315,7 @@ def vector_table(tx: Transaction, table: str, now_ms: int, *, if_wrong: bool) ->
 
 def _drop_table(db: apsw.Connection, kind: str, profile_id: int) -> None:
     shadow.drop(db, vectors.table_name(kind, profile_id), shadow.VEC0)
-    vectors.drop(db, kind, profile_id)
+    vectors.drop(db, [kind], profile_id)
 
 
 # --- the queue ------------------------------------------------------------------------------------

@@ -181,11 +181,6 @@ def is_empty(db: apsw.Connection) -> bool:
     return db.execute("SELECT 1 FROM vector_cache LIMIT 1").fetchone() is None
 
 
-def forget_profile(db: apsw.Connection, profile_id: int) -> None:
-    """Removes everything of a profile that no longer serves."""
-    db.execute("DELETE FROM vector_cache WHERE profile_id = ?", (profile_id,))
-
-
 def forget_positions(db: apsw.Connection, positions: Iterable[int]) -> int:
     """Removes these rows; returns how many were there."""
     db.execute(

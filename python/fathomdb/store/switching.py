@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fathomdb.store import chunks, indexes, profiles, queue, reuse, work
+from fathomdb.store import chunks, indexes, profiles, queue, work
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -130,7 +130,7 @@ def _finish(tx: Transaction, building: Profile) -> None:
     if building.keep_previous and indexes.kinds_under(db, building.profile_id):
         profiles.set_state(db, before.profile_id, "previous")
     else:
-        _drop(db, before.profile_id)
+        _drop(tx, before.profile_id)
 
 
 def cancel(tx: Transaction) -> int:
@@ -149,7 +149,7 @@ def cancel(tx: Transaction) -> int:
             indexes.serve_under(db, kind, active.profile_id)
     work.promote(db, active.profile_id, fence=tx.fence())
     profiles.set_state(db, building.profile_id, "retired")
-    _drop(db, building.profile_id)
+    _drop(tx, building.profile_id)
     return dropped
 
 
@@ -180,13 +180,11 @@ def prune(tx: Transaction) -> tuple[Profile, int] | None:
         return None
     dropped = queue.count_stored(db, kept.profile_id)
     profiles.set_state(db, kept.profile_id, "retired")
-    _drop(db, kept.profile_id)
+    _drop(tx, kept.profile_id)
     return kept, dropped
 
 
-def _drop(db: apsw.Connection, profile_id: int) -> None:
-    """Removes all that a retired profile has."""
-    for schema in indexes.every(db):
-        if schema.enabled:
-            indexes.drop_index(db, schema.kind, profile_id)
-    reuse.forget_profile(db, profile_id)
+def _drop(tx: Transaction, profile_id: int) -> None:
+    """Removes the work and the indexes of a retired profile, its vectors to the cache at most."""
+    kinds = [schema.kind for schema in indexes.every(tx.db) if schema.enabled]
+    indexes.drop_indexes(tx.db, kinds, profile_id, cache=tx.cache)

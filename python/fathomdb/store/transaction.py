@@ -29,9 +29,13 @@ class Transaction:
     FTS5 flushes at every savepoint, which costs almost half of the write rate.
     """
 
-    def __init__(self, db: apsw.Connection, contents: Contents | None = None) -> None:
+    def __init__(
+        self, db: apsw.Connection, contents: Contents | None = None, *, cache_bytes: int = 0
+    ) -> None:
         self.db = db
         self.contents = contents if contents is not None else Contents()
+        self.cache = Cache(self.contents, cache_bytes) if cache_bytes else None
+        """Where vectors of texts that are gone go; None where none are kept."""
         self._reads = self.contents.reads
         self._on_commit: list[Callable[[], None]] = []
         self._on_commit_mark = 0
@@ -76,10 +80,6 @@ class Transaction:
     def on_commit(self, call: Callable[[], None]) -> None:
         """Has ``call`` run on the writer's thread once the commit has returned."""
         self._on_commit.append(call)
-
-    def cache(self, most_bytes: int) -> Cache | None:
-        """Where vectors of texts that are gone go; None where none are kept."""
-        return Cache(self.contents, most_bytes) if most_bytes else None
 
     # --- what the writer uses ---------------------------------------------------------------------
 

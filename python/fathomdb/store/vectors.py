@@ -12,7 +12,7 @@ from fathomdb.store import blocks, keys, reuse
 from fathomdb.store.connection import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     import apsw
 
@@ -63,41 +63,53 @@ def tables(db: apsw.Connection) -> dict[str, str]:
 
 
 def drop(
-    db: apsw.Connection, kind: str, profile_id: int, *, cache: reuse.Cache | None = None
+    db: apsw.Connection,
+    kinds: Collection[str],
+    profile_id: int,
+    *,
+    cache: reuse.Cache | None = None,
 ) -> None:
-    """Removes the table of a kind under a profile and the ledger rows of that kind.
+    """Removes the tables of kinds under a profile and the ledger rows of these kinds.
 
     With a cache the newest vectors of texts that no live row has then go there.
     """
-    content_of = _newest(db, kind, profile_id, cache.most_bytes) if cache is not None else {}
+    newest = _newest(db, kinds, profile_id, cache.most_bytes) if cache is not None else []
     db.execute(
         "DELETE FROM vector_ledger WHERE profile_id = ? AND chunk_key IN (SELECT c.chunk_key "
         "FROM nodes AS n JOIN chunks AS c USING (node_key) "
-        "WHERE n.kind = ? AND n.superseded_cursor IS NULL)",
-        (profile_id, kind),
+        "WHERE n.kind IN (SELECT value FROM carray(?)) AND n.superseded_cursor IS NULL)",
+        (profile_id, keys.texts(kinds)),
     )
-    chunk_keys = [*content_of]
-    for first in range(0, len(chunk_keys), _PAGE_ROWS):
-        page = {key: content_of[key] for key in chunk_keys[first : first + _PAGE_ROWS]}
+    for first in range(0, len(newest), _PAGE_ROWS):
         assert cache is not None
-        _to_cache(db, kind, profile_id, page, cache)
-    db.execute(f"DROP TABLE IF EXISTS {quote(table_name(kind, profile_id))}")
+        page: dict[str, dict[int, bytes]] = {}
+        for kind, chunk_key, content_hash in newest[first : first + _PAGE_ROWS]:
+            page.setdefault(kind, {})[chunk_key] = content_hash
+        for kind, content_of in page.items():
+            _to_cache(db, kind, profile_id, content_of, cache)
+    for kind in kinds:
+        db.execute(f"DROP TABLE IF EXISTS {quote(table_name(kind, profile_id))}")
 
 
-def _newest(db: apsw.Connection, kind: str, profile_id: int, cache_bytes: int) -> dict[int, bytes]:
-    """The content hashes of as many vectors of a kind as a cache has room for, oldest first."""
-    if not exists(db, kind, profile_id):
-        return {}
-    rows = db.execute(
-        "SELECT * FROM (SELECT l.chunk_key, l.content_hash FROM nodes AS n "
+def _newest(
+    db: apsw.Connection, kinds: Iterable[str], profile_id: int, cache_bytes: int
+) -> list[tuple[str, int, bytes]]:
+    """(kind, chunk_key, content hash) of as many vectors as a cache has room for, oldest first."""
+    rows: list[Any] = db.execute(
+        "SELECT * FROM (SELECT n.kind, l.chunk_key, l.content_hash FROM nodes AS n "
         "JOIN chunks AS c USING (node_key) JOIN vector_ledger AS l USING (chunk_key) "
-        "WHERE n.kind = ?1 "
+        "WHERE n.kind IN (SELECT value FROM carray(?1)) "
         "AND n.superseded_cursor IS NULL AND l.profile_id = ?2 ORDER BY l.chunk_key DESC "
         "LIMIT (SELECT ?3 / (4 * dimension + ?4) FROM vector_embedding_profiles "
         "WHERE profile_id = ?2)) ORDER BY chunk_key",
-        (kind, profile_id, cache_bytes, reuse.ROW_BYTES),
-    )
-    return dict(rows)
+        (
+            keys.texts(kind for kind in kinds if exists(db, kind, profile_id)),
+            profile_id,
+            cache_bytes,
+            reuse.ROW_BYTES,
+        ),
+    ).fetchall()
+    return rows
 
 
 def exists(db: apsw.Connection, kind: str, profile_id: int) -> bool:

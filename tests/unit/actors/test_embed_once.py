@@ -9,7 +9,7 @@ import pytest
 
 import fathomdb
 import inside
-from fathomdb import Chunk, EngineConfig, InvalidInputError, Node
+from fathomdb import Chunk, EmbedderIdentity, EngineConfig, InvalidInputError, Node
 from fathomdb.embedders.protocol import EmbedderLimits
 from fathomdb.store import reuse
 from fathomdb.testing import DeterministicEmbedder, Fault, FlakyEmbedder, RecordingEmbedder
@@ -405,17 +405,56 @@ def test_a_refused_write_after_an_open_hides_no_live_chunk(db, open_db):
     assert db.admin.check_integrity().ok
 
 
-def test_the_cache_of_a_model_goes_with_its_vectors(db):
-    db.write(Node("Doc", "a", "first"))
+@pytest.mark.parametrize("how", ["prune", "cancel", "keep_previous=False", "a third model"])
+def test_the_vectors_of_a_model_that_is_dropped_are_found_when_it_comes_back(db, embedder, how):
+    other = RecordingEmbedder(
+        DeterministicEmbedder(
+            48,
+            identity=EmbedderIdentity("test/other", "1", 48),
+            seed=1,
+            limits=EmbedderLimits(items=1),
+        )
+    )
+    third = DeterministicEmbedder(24, identity=EmbedderIdentity("test/third", "1", 24), seed=2)
+
+    def switch(to, **options):
+        db.admin.configure_embedding(to, acknowledge_rebuild_impact=True, **options)
+
+    db.write([Node("Doc", "a", "one"), Node("Note", "b", "one"), Node("Note", "c", "two")])
     drain(db)
-    db.write(Node("Doc", "a", "second"))
-    assert inside.cached(db)
-    other = DeterministicEmbedder(seed=1)
-    db.admin.configure_embedding(other, acknowledge_rebuild_impact=True)
+    dropped = other if how == "cancel" else embedder
+    switch(other, keep_previous=how != "keep_previous=False")
+    if how == "cancel":
+        db.admin.run_tick()  # one text
+        db.admin.cancel_switch()
+    else:
+        drain(db)
+        if how == "prune":
+            db.admin.prune_profiles()
+        if how == "a third model":
+            switch(third)
+    assert set(inside.cached(db)) == {sha(text) for text in dropped.texts}
+    inside.check(db, embedder.inner, other.inner, third)
+
+    switch(dropped)
     drain(db)
-    assert inside.cached(db)  # for a rollback
-    db.admin.prune_profiles()
-    assert inside.cached(db) == {}
+
+    assert db.admin.status().active_profile == str(dropped.identity())
+    assert sorted(dropped.texts) == ["one", "two"]  # each once, over both times
+    inside.check(db, embedder.inner, other.inner, third)
+
+
+def test_of_a_model_that_is_dropped_the_newest_vectors_are_kept_of_all_kinds_together(open_db):
+    db = open_db(embedder=DeterministicEmbedder(1024), config=EngineConfig(vector_cache_mib=1))
+    room = (1 << 20) // (4 * 1024 + reuse.ROW_BYTES)
+    texts = [f"text {n}" for n in range(2 * room)]
+    kinds = ("Doc", "Memo", "Note")
+    db.write([Node(kinds[n % 3], f"n{n}", text) for n, text in enumerate(texts)])
+    drain(db)
+    other = DeterministicEmbedder(8, identity=EmbedderIdentity("test/other", "1", 8))
+    db.admin.configure_embedding(other, acknowledge_rebuild_impact=True, keep_previous=False)
+    drain(db)
+    assert set(inside.cached(db)) == {sha(text) for text in texts[-room:]}
     inside.check(db, other)
 
 

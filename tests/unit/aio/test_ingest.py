@@ -35,6 +35,16 @@ def test_an_async_iterable_is_ingested_as_a_list_is(opening, run, count):
     run(main())
 
 
+def test_records_are_passed_by_name_too(opening, run):
+    async def main():
+        async with opening() as db:
+            for number, records in enumerate((RECORDS, as_they_come(RECORDS))):
+                report = await db.ingest(kind=f"Kind{number}", records=records)
+                assert report.records == len(RECORDS)
+
+    run(main())
+
+
 def test_bad_records_are_collected_or_raised_with_their_numbers(opening, run):
     records = [*RECORDS[:70], {"id": "bad", "text": 3}, *RECORDS[70:150]]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from types import FunctionType
 
 import pytest
 
@@ -57,6 +58,19 @@ def test_names_kinds_defaults_and_annotations_are_those_of_the_blocking_method(
         assert result == OTHER_RESULTS[name][0]
         result = OTHER_RESULTS[name][1]
     assert found == wanted.replace(parameters=parameters, return_annotation=result)
+
+
+@pytest.mark.parametrize(("blocking", "face", "name"), METHODS)
+def test_what_has_a_name_can_be_passed_by_it(blocking, face, name):
+    method, awaited = getattr(blocking, name), getattr(face, name)
+    if isinstance(method, property):
+        return
+    # A wrapper's signature is what it says of itself; what it takes is in its code.
+    code = FunctionType(awaited.__code__, {}, closure=awaited.__closure__)
+    _, *parameters = inspect.signature(method).parameters.values()
+    inspect.signature(code).bind(
+        None, **{item.name: None for item in parameters if item.kind is not item.POSITIONAL_ONLY}
+    )
 
 
 @pytest.mark.parametrize(("blocking", "face", "name"), METHODS)

@@ -196,7 +196,7 @@ def test_a_model_of_another_sort_is_refused(folder, model, message):
 def test_no_folder_and_no_files_is_refused(tmp_path):
     with pytest.raises(InvalidInputError, match="needs a folder, or model_file="):
         OnnxEmbedder()
-    with pytest.raises(InvalidInputError, match=r"wants a folder.*nowhere"):
+    with pytest.raises(InvalidInputError, match=r"wants a folder.*nowhere.*hf download"):
         OnnxEmbedder(str(tmp_path / "nowhere"))
 
 

@@ -276,7 +276,7 @@ def test_a_new_switch_prunes_what_is_kept_of_the_one_before(open_db):
     check(db, two, three)
 
 
-@pytest.mark.parametrize("how", ["kept", "pruned"])
+@pytest.mark.parametrize("how", ["kept", "pruned", "erased"])
 def test_switching_back_to_an_earlier_model_works(open_db, how):
     """It was empty for ever in another system, or an insert that failed."""
     one, two = first(), second()
@@ -284,13 +284,17 @@ def test_switching_back_to_an_earlier_model_works(open_db, how):
     fill(db)
     switch(db, two)
     db.admin.drain_vector_projection()
-    if how == "pruned":
+    if how != "kept":
         db.admin.prune_profiles()
+    texts = TEXTS
+    if how == "erased":
+        db.admin.erase(["n0"])  # takes the cache along, whoever had its texts
+        texts -= 1
     one.batches.clear()
     switch(db, one)
     db.admin.drain_vector_projection()
     assert db.admin.status().active_profile == str(one.identity())
-    assert len(document_texts(one)) == (0 if how == "kept" else TEXTS)
+    assert len(document_texts(one)) == (texts if how == "erased" else 0)
     assert db.semantic_search("text number 9")[0].node_id == "n9"
     check(db, one, two)
 
@@ -588,6 +592,44 @@ def test_the_price_of_a_switch_is_known_before_and_asking_costs_nothing(open_db)
     halfway(db, two)
     impact = db.admin.preview_projection_impact(two)
     assert (impact.already_there, impact.rate_of) == (32, str(two.identity()))
+
+
+def test_the_price_of_a_switch_leaves_out_what_is_found_by_its_text(open_db):
+    one, two = first(), second()
+    db = open_db(embedder=one)
+    fill(db)
+    switch(db, two)
+    db.admin.drain_vector_projection()
+    switch(db, one)  # keeps two
+    db.admin.drain_vector_projection()
+    db.write(
+        [
+            Node("Doc", "gone", "text number 1000"),
+            Node("Doc", "shares", "text number 5"),  # that of n5
+            Node("Doc", "twice", "text number 1001"),
+            Node("Memo", "again", "text number 1001"),
+            Node("Doc", "new", "text number 1002"),
+        ]
+    )
+    impact = db.admin.preview_projection_impact(two)
+    assert (impact.chunks, impact.already_there) == (TEXTS + 5, TEXTS)
+    assert (impact.cached, impact.repeated, impact.to_embed) == (1, 1, 3)
+    assert impact.characters == 3 * len("text number 1000")
+    db.admin.drain_vector_projection()
+    db.write(retire=["gone"])
+    db.admin.prune_profiles()
+    impact = db.admin.preview_projection_impact(two)
+    assert (impact.chunks, impact.already_there, impact.cached) == (TEXTS + 4, 0, TEXTS + 4)
+    assert (impact.to_embed, impact.characters, impact.seconds) == (0, 0, 0.0)
+
+    db.admin.erase(["n5"])  # takes the cache along
+    impact = db.admin.preview_projection_impact(two)
+    assert (impact.cached, impact.repeated, impact.to_embed) == (0, 1, TEXTS + 2)
+    two.batches.clear()
+    switch(db, two)
+    db.admin.drain_vector_projection()
+    assert len(document_texts(two)) == impact.to_embed
+    check(db, one, two)
 
 
 def test_an_erased_text_is_in_neither_index(open_db):
