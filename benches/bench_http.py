@@ -87,6 +87,7 @@ def overlap(scratch: Path) -> None:
         f"{SECONDS * 1e3:.0f} ms a request of {BATCH}",
         lambda: requests_at_once(1),
         lambda: requests_at_once(8),
+        against="one request at once",
         count=len(bodies),
         unit="rows/s",
         target=7.0,
