@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import fathomdb
 from alternating import keep, rates
 from fathomdb.pipeline import prepare
 from materials import KIND, batches, documents, folder, null_embedder, say_commit, texts
-from peers import environment
+from peers.environment import FATHOMDB_055, Peer
 
 if TYPE_CHECKING:
     from fathomdb.store.connection import Durability
@@ -46,14 +47,17 @@ def main(count: int) -> None:
                 assert {hit.node_id for hit in db.text_search(query)} == expected
             return elapsed
 
-        if environment.available():
-            with environment.Peer() as peer:
+        if FATHOMDB_055.is_available():
+            given = scratch / "texts.json"
+            given.write_text(json.dumps(bodies), encoding="utf-8")
+            with Peer(FATHOMDB_055) as peer:
 
                 def theirs() -> float:
-                    path = scratch / f"theirs-{turn}.db"
-                    job = {"path": str(path), "texts": bodies, "batch": BATCH, "query": query}
-                    answer = peer.run(**job)
-                    assert set(answer["hits"]) == expected
+                    path = scratch / f"theirs-{turn}"
+                    path.mkdir(exist_ok=True)
+                    job = {"folder": str(path), "texts": str(given), "batch": BATCH}
+                    answer = peer.run(do="write", **job)
+                    assert answer["rows"] == count
                     return float(answer["seconds"])
 
                 print(f"{'':38}{'FathomDB 0.5.5':>18}{'ours':>21}{'ratio':>8}")

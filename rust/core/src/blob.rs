@@ -131,7 +131,7 @@ pub enum Row<'a> {
 /// with their place among `rows`. Bad rows become zeros.
 #[must_use]
 pub fn pack(rows: Vec<Row<'_>>, normalize: bool) -> Vec<(usize, Fault)> {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(portable)))]
     if is_x86_feature_detected!("avx2") {
         // SAFETY: the CPU has the instructions.
         return unsafe { pack_avx2(rows, normalize) };
@@ -140,7 +140,7 @@ pub fn pack(rows: Vec<Row<'_>>, normalize: bool) -> Vec<(usize, Fault)> {
 }
 
 /// The same code with wider registers; without fused multiply-add, so the same bits too.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(portable)))]
 #[target_feature(enable = "avx2")]
 unsafe fn pack_avx2(rows: Vec<Row<'_>>, normalize: bool) -> Vec<(usize, Fault)> {
     pack_portably(rows, normalize)
