@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 bin=$1
 
-rm -rf .bench/results # what a bench that is gone has found is nothing to report
+rm -f .bench/results/bench_*.json # a bench that is gone has nothing to report
 for bench in benches/bench_*.py; do
     echo "--- $bench"
     "$bin/python" "$bench"

@@ -34,21 +34,21 @@ OURS = Store(
     "fathomdb_py.py",
     (),
     "an fsync a commit (synchronous=FULL)",
-    "no approximate index",
+    "one process at a time writes",
 )
 FATHOMDB_055 = Store(
     "FathomDB 0.5.5",
     "fathomdb_055.py",
     ("fathomdb==0.5.5",),
-    "no fsync a commit (synchronous=NORMAL)",
-    "no queue for vectors; embeds in the call or not at all",
+    "no fsync a commit (synchronous=NORMAL; 6 for 19)",
+    "no queue for vectors; asks for all words of a query, for some only where nothing has all",
     before=(3, 13),
 )
 FATHOMDB_08 = Store(
     "FathomDB 0.8.27",
     "fathomdb_08.py",
     ("fathomdb==0.8.27",),
-    "an fsync a commit",
+    "an fsync for most commits (15 for 19)",
     "takes no ready vectors; vectors need its own model, which it downloads",
 )
 CHROMA = Store(
