@@ -17,8 +17,8 @@ EXTRAS := static,onnx,http,langchain,parquet
 RUST := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
 PACKAGE := pyproject.toml $(RUST) $(shell find python -name '*.py' -o -name '*.pyi')
 
-.PHONY: help preflight demo test test-extras coverage torture faults guards check bench bench-guard wheel \
-	develop clean
+.PHONY: help preflight demo test test-extras coverage torture faults guards check bench bench-peers bench-guard \
+	report wheel develop clean
 
 help: preflight
 	@echo
@@ -57,7 +57,13 @@ check: develop ## ruff, mypy --strict, stubtest, cargo fmt, clippy, cargo test
 bench: develop $(CORPUS) ## every bench in benches/, one after the other
 	@sh tools/bench.sh $(BIN)
 
-bench-guard: develop ## count statements, steps and pages of a write and a drain, against those kept
+bench-peers: develop ## FathomDB 0.5.5 and 0.8, Chroma, LanceDB and sqlite-vec, each in its own venv, beside ours
+	@$(BIN)/python benches/side_by_side.py $(ARGS)
+
+report: .bench/report/installed ## docs/benchmarks.md, its tables and plots, from what the benches kept
+	@.bench/report/bin/python benches/report.py $(ARGS)
+
+bench-guard: develop ## count the kernels' instructions, and statements, steps and pages, against those kept
 	@$(BIN)/python benches/guard.py $(ARGS)
 
 wheel: $(VENV)/tools ## a release wheel and an sdist in dist/
@@ -97,6 +103,14 @@ $(VENV)/develop: $(VENV)/tools $(RUST)
 	@test -x $(DEMO)/bin/python || "$$(sh tools/preflight.sh --python)" -m venv $(DEMO)
 	@echo "Installing fathomdb-py[static] into $(DEMO) (compiling takes a minute or two the first time)"
 	@$(DEMO)/bin/python $(PIP) install '.[static]' ir-measures
+	@touch $@
+
+.bench/report/installed: | $(BIN)/python
+	@mkdir -p .bench
+	@$(BIN)/python -m venv .bench/report
+	@echo "Installing matplotlib into .bench/report"
+	@.bench/report/bin/python $(PIP) install --upgrade 'pip>=25.1'
+	@.bench/report/bin/python $(PIP) install --group report
 	@touch $@
 
 # Not in place either, and apart: nothing else needs these packages, and they need much.

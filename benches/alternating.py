@@ -5,10 +5,12 @@ from __future__ import annotations
 import statistics
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fathomdb import _native
+from results import aim, keep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,37 +18,46 @@ if TYPE_CHECKING:
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 import oracle
 
-__all__ = ["aim", "compare", "header", "oracle", "rates"]
+__all__ = ["Case", "aim", "compare", "header", "keep", "oracle", "rates"]
 
 if _native.BUILD != "release":
     sys.exit(f"fathomdb._native is a {_native.BUILD} build; measure one made with --release")
 
 
-def aim(target: str, met: bool) -> str:
-    """The end of a line that has a target."""
-    return f"  target {target} {'OK' if met else 'MISSED'}"
+@dataclass(frozen=True)
+class Case:
+    """A kernel and what it is measured against; both were asked for the same answer."""
+
+    name: str
+    against: str
+    reference: Callable[[], object]
+    kernel: Callable[[], object]
+    target: float | None = None
+    rounds: int = 15
 
 
-def compare(
-    name: str,
-    reference: Callable[[], object],
-    kernel: Callable[[], object],
-    *,
-    target: float | None = None,
-    rounds: int = 15,
-) -> None:
+def compare(case: Case) -> None:
     """Prints both medians in milliseconds, their ratio, and the target where there is one."""
-    reference()
-    kernel()
+    case.reference()
+    case.kernel()
     taken: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds):
-        for seconds, work in zip(taken, (reference, kernel), strict=True):
+    for _ in range(case.rounds):
+        for seconds, work in zip(taken, (case.reference, case.kernel), strict=True):
             start = time.perf_counter()
             work()
             seconds.append(time.perf_counter() - start)
     slow, fast = map(statistics.median, taken)
-    wanted = "" if target is None else aim(f"{target:g}x", slow / fast >= target)
-    print(f"{name:38}{slow * 1e3:11.3f} ms{fast * 1e3:11.3f} ms{slow / fast:8.2f}x{wanted}")
+    wanted = keep(
+        case.name,
+        fast * 1e3,
+        "ms",
+        reference=slow * 1e3,
+        against=case.against,
+        ratio=slow / fast,
+        rounds=case.rounds,
+        **_wanted(case.target, slow / fast),
+    )
+    print(f"{case.name:38}{slow * 1e3:11.3f} ms{fast * 1e3:11.3f} ms{slow / fast:8.2f}x{wanted}")
 
 
 def header(reference: str) -> None:
@@ -58,6 +69,7 @@ def rates(
     reference: Callable[[], float],
     ours: Callable[[], float],
     *,
+    against: str,
     count: int,
     unit: str,
     target: float | None = None,
@@ -74,9 +86,23 @@ def rates(
             if turn:  # the first round warms the caches
                 seconds.append(elapsed)
     slow, fast = map(statistics.median, taken)
-    wanted = "" if target is None else aim(f"{target:g}x", slow / fast >= target)
+    wanted = keep(
+        name,
+        count / fast,
+        unit,
+        reference=count / slow,
+        against=against,
+        ratio=slow / fast,
+        rounds=rounds,
+        count=count,
+        **_wanted(target, slow / fast),
+    )
     print(
         f"{name:38}{count / slow:11,.0f} {unit:8}{count / fast:11,.0f} {unit:8}"
         f"{slow / fast:6.2f}x{wanted}"
     )
     return slow / fast
+
+
+def _wanted(target: float | None, ratio: float) -> dict[str, object]:
+    return {} if target is None else {"target": f"{target:g}x", "met": ratio >= target}

@@ -56,7 +56,7 @@ def measure(name: str, bodies: list[str]) -> None:
                 assert db.count(KIND) == len(nodes)
             return elapsed
 
-        rates(name, alone, end_to_end, count=len(bodies), unit="rows/s")
+        rates(name, alone, end_to_end, against="embedder alone", count=len(bodies), unit="rows/s")
 
 
 if __name__ == "__main__":

@@ -7,11 +7,11 @@ import time
 from typing import TYPE_CHECKING
 
 import fathomdb
-from alternating import aim
+from alternating import keep
 from fathomdb import Node
 from fathomdb.config import BACKFILL_SLICE
 from fathomdb.testing import NullEmbedder
-from materials import KIND, batches, documents, folder, fsync_seconds, texts
+from materials import KIND, batches, documents, folder, say_commit, texts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,8 +36,7 @@ class SlowEmbedder(NullEmbedder):
 def main() -> None:
     bodies = texts(WRITES, seed=1)
     with folder() as scratch:
-        fsync = fsync_seconds(scratch / "fsync")
-        print(f"commit of one row, with its fsync: {fsync * 1e6:.0f} us")
+        say_commit(scratch / "fsync")
         with fathomdb.open(scratch / "idle.db", embedder=NullEmbedder(DIMENSION)) as db:
             db.wait(db.write(Node(KIND, "first", text="makes the table")))
             report("idle queue", fresh(db, bodies), p50_ms=5, p99_ms=25)
@@ -75,10 +74,10 @@ def report(name: str, taken: list[float], *, p99_ms: float, p50_ms: float | None
     target, met = f"p99 {p99_ms:g} ms", p99 < p99_ms
     if p50_ms is not None:
         target, met = f"p50 {p50_ms:g} ms, {target}", met and p50 < p50_ms
-    print(
-        f"{name:38} p50 {p50:7.2f} ms   p99 {p99:7.2f} ms   max {max(taken):7.2f} ms "
-        f"{aim(target, met)}"
+    wanted = keep(
+        name, p50, "ms", p99=p99, max=max(taken), count=len(taken), target=target, met=met
     )
+    print(f"{name:38} p50 {p50:7.2f} ms   p99 {p99:7.2f} ms   max {max(taken):7.2f} ms {wanted}")
 
 
 if __name__ == "__main__":

@@ -7,9 +7,13 @@ import os
 import random
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
-from alternating import compare, header, oracle
+from alternating import Case, compare, header, oracle
 from fathomdb._native import canonical_chunk_hashes, verify_chunk_hashes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 COUNT, LENGTH = 20_000, 580
 
@@ -32,13 +36,11 @@ def hashlib_loop_with_content(
     return canonical, content
 
 
-def main() -> None:
-    cores = len(os.sched_getaffinity(0))
-    target = 2.5 if cores == 1 else 4.0
+def cases(count: int) -> Iterator[Case]:
     rng = random.Random(0)
     letters = "abcdefghijklmnopqrstuvwxyz     "
-    texts = ["".join(rng.choices(letters, k=LENGTH)) for _ in range(COUNT)]
-    chunk_ids = [f"document-{n}#0" for n in range(COUNT)]
+    texts = ["".join(rng.choices(letters, k=LENGTH)) for _ in range(count)]
+    chunk_ids = [f"document-{n}#0" for n in range(count)]
     digests = canonical_chunk_hashes(chunk_ids, texts)
     assert digests == hashlib_loop(chunk_ids, texts)
     assert digests == list(map(oracle.canonical_hash, chunk_ids, texts))
@@ -46,28 +48,39 @@ def main() -> None:
     assert both == hashlib_loop_with_content(chunk_ids, texts)
     assert verify_chunk_hashes(chunk_ids, texts, digests) == []
 
-    header(f"hashlib, {cores} core" + "s" * (cores > 1))
-    for count in (64, 1024, COUNT):
-        keys, bodies = chunk_ids[:count], texts[:count]
-        compare(
-            f"{count} canonical hashes",
-            lambda keys=keys, bodies=bodies: hashlib_loop(keys, bodies),
-            lambda keys=keys, bodies=bodies: canonical_chunk_hashes(keys, bodies),
-            target=target if count == COUNT else None,
-            rounds=15 if count == COUNT else 201,
-        )
-    compare(
-        f"{COUNT} canonical and content hashes",
+    target = 2.5 if len(os.sched_getaffinity(0)) == 1 else 4.0
+    yield Case(
+        f"{count} canonical hashes",
+        "a hashlib loop",
+        lambda: hashlib_loop(chunk_ids, texts),
+        lambda: canonical_chunk_hashes(chunk_ids, texts),
+        target=target if count == COUNT else None,
+        rounds=15 if count == COUNT else 201,
+    )
+    if count < COUNT:
+        return
+    yield Case(
+        f"{count} canonical and content hashes",
+        "a hashlib loop",
         lambda: hashlib_loop_with_content(chunk_ids, texts),
         lambda: canonical_chunk_hashes(chunk_ids, texts, content=True),
         target=target,
     )
-    compare(
-        f"{COUNT} hashes verified",
+    yield Case(
+        f"{count} hashes verified",
+        "a hashlib loop",
         lambda: hashlib_loop(chunk_ids, texts) == digests,
         lambda: verify_chunk_hashes(chunk_ids, texts, digests),
         target=target,
     )
+
+
+def main() -> None:
+    cores = len(os.sched_getaffinity(0))
+    header(f"hashlib, {cores} core" + "s" * (cores > 1))
+    for count in (64, 1024, COUNT):
+        for case in cases(count):
+            compare(case)
 
 
 if __name__ == "__main__":

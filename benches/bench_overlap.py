@@ -43,6 +43,7 @@ def main() -> None:
             f"{SECONDS * 1e3:.0f} ms a batch of {BATCH}",
             alone,
             drain,
+            against="embedder alone",
             count=count,
             unit="rows/s",
             target=TARGET,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import fathomdb
-from alternating import aim
+from alternating import keep
 from materials import folder
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
@@ -58,13 +58,14 @@ def main() -> None:
             for mode in ("text", "semantic", "hybrid"):
                 found = measured(db, tools, mode)
                 ndcg, recall = found.ndcg_at_10, found.recall_at_100
-                least = TARGETS.get((name, mode))
-                wanted = (
-                    ""
-                    if least is None
-                    else aim(
-                        f"{least[0]:.3f} {least[1]:.2f}", ndcg >= least[0] and recall >= least[1]
-                    )
+                least = TARGETS.get((name, mode), (0.0, 0.0))
+                wanted = keep(
+                    f"{name} {mode}",
+                    ndcg,
+                    "nDCG@10",
+                    recall=recall,
+                    target=f"{least[0]:.3f} {least[1]:.2f}" if any(least) else None,
+                    met=ndcg >= least[0] and recall >= least[1],
                 )
                 print(f"{name + ' ' + mode:20}{ndcg:10.4f}{recall:12.4f}{wanted}", flush=True)
 

@@ -11,24 +11,24 @@ import time
 from pathlib import Path
 
 import fathomdb
-from alternating import aim
+from alternating import keep
 from materials import KIND, batches, documents, folder, null_embedder, texts
 
 DIMENSION, BATCH = 384, 256
-SHORT, LONG, TURNS = 10_000, 200_000, 5
+COUNTS, TURNS = (10_000, 100_000, 1_000_000), 5
 PIECE = 10_000
-SLOPE_TARGET, MEMORY_TARGET_MB = 0.8, 100
+SLOPE, MEMORY = 0.8, 1.1
 
 
-def main(long: int) -> None:
+def main(counts: list[int]) -> None:
     if not Path("/proc/self/clear_refs").exists():
         sys.exit("this bench reads its peak memory from /proc, which is Linux's")
     with folder() as scratch:
-        queues = {count: scratch / f"{count}.db" for count in (SHORT, long)}
+        queues = {count: scratch / f"{count}.db" for count in counts}
         for count, path in queues.items():
             queue(path, count)
-        rows: dict[int, list[float]] = {SHORT: [], long: []}
-        memory: dict[int, list[float]] = {SHORT: [], long: []}
+        rates: dict[int, list[float]] = {count: [] for count in counts}
+        peaks: dict[int, list[float]] = {count: [] for count in counts}
         for _ in range(TURNS):
             for count, path in queues.items():
                 shutil.copyfile(path, scratch / "drained.db")
@@ -40,17 +40,26 @@ def main(long: int) -> None:
                         text=True,
                     ).stdout
                 )
-                rows[count].append(count / answer["seconds"])
-                memory[count].append(answer["peak_mb"])
-        for count in queues:
-            print(
-                f"{count:>11,} rows {statistics.median(rows[count]):11,.0f} rows/s   "
-                f"peak {statistics.median(memory[count]):5.0f} MB above the idle engine"
+                rates[count].append(count / answer["seconds"])
+                peaks[count].append(answer["peak_mb"])
+        short, long = counts[0], counts[-1]
+        rate = {count: statistics.median(some) for count, some in rates.items()}
+        peak = {count: statistics.median(some) for count, some in peaks.items()}
+        for count in counts:
+            keep(
+                f"{count:,} rows",
+                rate[count],
+                "rows/s",
+                count=count,
+                rounds=TURNS,
+                peak_mb=peak[count],
             )
-        slope = statistics.median(rows[long]) / statistics.median(rows[SHORT])
-        print(f"slope {slope:.2f} {aim(f'{SLOPE_TARGET:g}', slope >= SLOPE_TARGET)}")
-        most = statistics.median(memory[long])
-        print(f"memory {most:.0f} MB {aim(f'{MEMORY_TARGET_MB} MB', most <= MEMORY_TARGET_MB)}")
+            print(f"{count:>11,} rows {rate[count]:11,.0f} rows/s   peak {peak[count]:5.0f} MB")
+        slope, memory = rate[long] / rate[short], peak[long] / peak[short]
+        wanted = keep("slope", slope, "", target=f"{SLOPE:g}", met=slope >= SLOPE)
+        print(f"rows/s of the longest queue over those of the shortest {slope:.2f} {wanted}")
+        wanted = keep("memory", memory, "", target=f"at most {MEMORY:g}", met=memory <= MEMORY)
+        print(f"peak memory of the longest queue over that of the shortest {memory:.2f} {wanted}")
 
 
 def queue(path: Path, count: int) -> None:
@@ -67,12 +76,11 @@ def drain(path: str, count: int) -> None:
     embedder = null_embedder(DIMENSION, BATCH)
     with fathomdb.open(path, embedder=embedder, background=False) as db:
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-        idle = peak_kb()
         start = time.perf_counter()
         report = db.admin.drain_vector_projection(timeout=3600)
         seconds = time.perf_counter() - start
         assert report.processed == count, report
-    print(json.dumps({"seconds": seconds, "peak_mb": (peak_kb() - idle) / 1000}))
+    print(json.dumps({"seconds": seconds, "peak_mb": peak_kb() / 1000}))
 
 
 def peak_kb() -> int:
@@ -84,4 +92,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["drain"]:
         drain(sys.argv[2], int(sys.argv[3]))
     else:
-        main(int(sys.argv[1]) if len(sys.argv) > 1 else LONG)
+        main([int(given) for given in sys.argv[1:]] or list(COUNTS))

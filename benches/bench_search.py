@@ -12,6 +12,7 @@ from zlib import crc32
 import numpy as np
 
 import fathomdb
+from alternating import keep
 from fathomdb.embedders.protocol import EmbedderLimits
 from fathomdb.identity import EmbedderIdentity
 from materials import batches, documents, folder, raw, raw_insert, raw_table, texts
@@ -114,12 +115,20 @@ def measure(
         assert len(hybrid) == LIMIT
         assert [hit.score for hit in hybrid] == sorted((h.score for h in hybrid), reverse=True)
 
-    print(f"\n{len(bodies):,} chunks, {DIMENSION} dimensions, {LIMIT} hits; ms a query")
+    count = len(bodies)
+    print(f"\n{count:,} chunks, {DIMENSION} dimensions, {LIMIT} hits; ms a query")
     print(f"{'':14}{'raw p50':>10}{'ours p50':>10}{'ours p99':>10}{'ratio':>8}")
-    report("text", queries, raw_text, lambda query: db.text_search(query, limit=LIMIT))
-    report("semantic", queries, raw_semantic, lambda query: db.semantic_search(query, limit=LIMIT))
+    report("text", count, queries, raw_text, lambda query: db.text_search(query, limit=LIMIT))
+    report(
+        "semantic",
+        count,
+        queries,
+        raw_semantic,
+        lambda query: db.semantic_search(query, limit=LIMIT),
+    )
     report(
         "hybrid",
+        count,
         queries,
         lambda query: (raw_text(query), raw_semantic(query)),
         lambda query: db.search(query, limit=LIMIT),
@@ -128,6 +137,7 @@ def measure(
 
 def report(
     name: str,
+    count: int,
     queries: list[str],
     reference: Callable[[str], object],
     ours: Callable[[str], object],
@@ -141,6 +151,18 @@ def report(
                 seconds.append((time.perf_counter() - start) * 1e3)
     raw_p50, p50 = map(statistics.median, taken)
     p99 = statistics.quantiles(taken[1], n=100, method="inclusive")[98]
+    keep(
+        f"{count:,} chunks: {name}",
+        p50,
+        "ms",
+        p99=p99,
+        reference=raw_p50,
+        against="raw FTS5 and sqlite-vec",
+        ratio=raw_p50 / p50,
+        count=count,
+        rounds=ROUNDS,
+        seed=1,
+    )
     print(f"{name:14}{raw_p50:10.2f}{p50:10.2f}{p99:10.2f}{raw_p50 / p50:8.2f}x")
 
 

@@ -8,7 +8,7 @@ import time
 import fathomdb
 from alternating import rates
 from fathomdb import EngineConfig, Node
-from materials import KIND, folder, fsync_seconds, texts
+from materials import KIND, folder, say_commit, texts
 
 THREADS, EACH = 8, 250
 TARGET = 3.0
@@ -18,7 +18,7 @@ def main() -> None:
     count = THREADS * EACH
     bodies = texts(count)
     with folder() as scratch:
-        print(f"commit of one row, with its fsync: {fsync_seconds(scratch / 'fsync') * 1e6:.0f} us")
+        say_commit(scratch / "fsync")
         turn = 0
 
         def write(config: EngineConfig, *, grouped: bool) -> float:
@@ -52,6 +52,7 @@ def main() -> None:
             f"{THREADS} threads, {EACH} writes of one record",
             lambda: write(EngineConfig(group_size=1), grouped=False),
             lambda: write(EngineConfig(), grouped=True),
+            against="a commit each",
             count=count,
             unit="writes/s",
             target=TARGET,

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from typing import TYPE_CHECKING
 
 import fathomdb
-from alternating import rates
+from alternating import keep, rates
 from fathomdb.pipeline import prepare
-from materials import KIND, batches, documents, folder, fsync_seconds, null_embedder, texts
-from peers import environment
+from materials import KIND, batches, documents, folder, null_embedder, say_commit, texts
+from peers.environment import FATHOMDB_055, Peer
 
 if TYPE_CHECKING:
     from fathomdb.store.connection import Durability
 
 COUNT, BATCH, DIMENSION = 20_000, 256, 384
-TARGET = 1.5
+TARGET = 2.0
 
 
 def main(count: int) -> None:
@@ -27,7 +28,7 @@ def main(count: int) -> None:
     embedder = null_embedder(DIMENSION, BATCH)
 
     with folder() as scratch:
-        print(f"commit of one row, with its fsync: {fsync_seconds(scratch / 'fsync') * 1e6:.0f} us")
+        say_commit(scratch / "fsync")
         turn = 0
 
         def ours(durability: Durability = "full") -> float:
@@ -46,14 +47,17 @@ def main(count: int) -> None:
                 assert {hit.node_id for hit in db.text_search(query)} == expected
             return elapsed
 
-        if environment.available():
-            with environment.Peer() as peer:
+        if FATHOMDB_055.is_available():
+            given = scratch / "texts.json"
+            given.write_text(json.dumps(bodies), encoding="utf-8")
+            with Peer(FATHOMDB_055) as peer:
 
                 def theirs() -> float:
-                    path = scratch / f"theirs-{turn}.db"
-                    job = {"path": str(path), "texts": bodies, "batch": BATCH, "query": query}
-                    answer = peer.run(**job)
-                    assert set(answer["hits"]) == expected
+                    path = scratch / f"theirs-{turn}"
+                    path.mkdir(exist_ok=True)
+                    job = {"folder": str(path), "texts": str(given), "batch": BATCH}
+                    answer = peer.run(do="write", **job)
+                    assert answer["rows"] == count
                     return float(answer["seconds"])
 
                 print(f"{'':38}{'FathomDB 0.5.5':>18}{'ours':>21}{'ratio':>8}")
@@ -61,6 +65,7 @@ def main(count: int) -> None:
                     f"{count:,} nodes, {BATCH} a write",
                     theirs,
                     ours,
+                    against="FathomDB 0.5.5",
                     count=count,
                     unit="chunks/s",
                     target=TARGET,
@@ -70,13 +75,16 @@ def main(count: int) -> None:
                     "the same, durability='normal'",
                     theirs,
                     lambda: ours("normal"),
+                    against="FathomDB 0.5.5",
                     count=count,
                     unit="chunks/s",
                 )
         else:
             print("FathomDB 0.5.5 has wheels for CPython 3.10 to 3.12 only; ours alone:")
             ours()
-            print(f"{count / ours():,.0f} chunks/s")
+            rate = count / ours()
+            keep(f"{count:,} nodes, {BATCH} a write", rate, "chunks/s", count=count)
+            print(f"{rate:,.0f} chunks/s")
 
         start = time.perf_counter()
         for some in batches(nodes, BATCH):

@@ -6,6 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 bin=$1
 
+rm -f .bench/results/bench_*.json # a bench that is gone has nothing to report
 for bench in benches/bench_*.py; do
     echo "--- $bench"
     "$bin/python" "$bench"

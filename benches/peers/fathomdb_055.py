@@ -1,45 +1,43 @@
-"""FathomDB 0.5.5 in an environment of its own, since it has the same import name.
-
-Run by that environment's Python: reads ``{"path", "texts", "batch"}`` as a line of JSON, writes the
-texts through the wheel's own builder, checks that they are found, and prints the seconds.
-"""
+"""FathomDB 0.5.5, written through its own builder."""
 
 from __future__ import annotations
 
-import json
-import sys
-import time
+import os
 
 from fathomdb import Engine, WriteRequestBuilder, new_row_id
 
+from serve import serve
 
-def write(engine: Engine, texts: list[str], batch: int) -> float:
-    start = time.perf_counter()
-    for first in range(0, len(texts), batch):
+MANY = 10_000_000
+
+
+class Store:
+    def __init__(self, folder: str) -> None:
+        self.engine = Engine.open(os.path.join(folder, "theirs.db"))
+
+    def write(self, ids: list[str], texts: list[str]) -> None:
         builder = WriteRequestBuilder("bench")
-        for n, text in enumerate(texts[first : first + batch], first):
+        for key, text in zip(ids, texts, strict=True):
             node = builder.add_node(
                 row_id=new_row_id(),
-                logical_id=f"document-{n}",
+                logical_id=key,
                 kind="Document",
                 properties={},
                 source_ref="bench",
             )
-            builder.add_chunk(id=f"document-{n}#0", node=node, text_content=text)
-        engine.write(builder.build())
-    return time.perf_counter() - start
+            builder.add_chunk(id=f"{key}#0", node=node, text_content=text)
+        self.engine.write(builder.build())
 
+    def text_search(self, query: str, limit: int) -> list[str]:
+        found = self.engine.nodes("Document").text_search(query, limit).execute()
+        return [hit.node.logical_id for hit in found.hits]
 
-def main() -> None:
-    for line in sys.stdin:
-        job = json.loads(line)
-        engine = Engine.open(job["path"])
-        seconds = write(engine, job["texts"], job["batch"])
-        found = engine.nodes("Document").text_search(job["query"], 10).execute()
-        hits = [hit.node.logical_id for hit in found.hits]
-        engine.close()
-        print(json.dumps({"seconds": seconds, "hits": hits}), flush=True)
+    def count(self) -> int:
+        return len(self.engine.nodes("Document").limit(MANY).execute().nodes)
+
+    def close(self) -> None:
+        self.engine.close()
 
 
 if __name__ == "__main__":
-    main()
+    serve(Store)

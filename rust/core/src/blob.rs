@@ -73,22 +73,28 @@ impl ForeignRow {
 
     /// Copies the row, cast to f32: each number is read once, and judged only where it arrives.
     #[inline(always)]
-    fn copy_to(self, target: &mut [f32]) {
+    fn copy_to(self, slot: &mut Slot) -> &mut [f32] {
         match self.element {
-            Element::F32 => self.gather(0, target, |number: f32| number),
-            #[expect(clippy::cast_possible_truncation, reason = "judged after the cast")]
-            Element::F64 => self.gather(0, target, |number: f64| number as f32),
+            Element::F32 => self.gather(0, slot, |number: f32| MaybeUninit::new(number)),
+            Element::F64 => self.gather(0, slot, |number: f64| {
+                #[expect(clippy::cast_possible_truncation, reason = "judged after the cast")]
+                MaybeUninit::new(number as f32)
+            }),
             Element::F16 => {
                 // The CPU's own conversion, which `half` knows, is for slices.
                 const AT_ONCE: usize = 256;
+                let target = zeroed(slot);
                 let mut copied = [f16::ZERO; AT_ONCE];
                 for (block, target) in target.chunks_mut(AT_ONCE).enumerate() {
                     let copied = &mut copied[..target.len()];
                     self.gather(block * AT_ONCE, copied, |number: f16| number);
                     copied.convert_to_f32_slice(target);
                 }
+                return target;
             }
         }
+        // SAFETY: `gather` wrote every column.
+        unsafe { written(slot) }
     }
 
     /// Copies the numbers from column `from` on. `T` is the type of `self.element`.
@@ -131,7 +137,7 @@ pub enum Row<'a> {
 /// with their place among `rows`. Bad rows become zeros.
 #[must_use]
 pub fn pack(rows: Vec<Row<'_>>, normalize: bool) -> Vec<(usize, Fault)> {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(portable)))]
     if is_x86_feature_detected!("avx2") {
         // SAFETY: the CPU has the instructions.
         return unsafe { pack_avx2(rows, normalize) };
@@ -140,7 +146,7 @@ pub fn pack(rows: Vec<Row<'_>>, normalize: bool) -> Vec<(usize, Fault)> {
 }
 
 /// The same code with wider registers; without fused multiply-add, so the same bits too.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(portable)))]
 #[target_feature(enable = "avx2")]
 unsafe fn pack_avx2(rows: Vec<Row<'_>>, normalize: bool) -> Vec<(usize, Fault)> {
     pack_portably(rows, normalize)
@@ -167,13 +173,12 @@ fn pack_row(row: Row<'_>, normalize: bool) -> std::result::Result<(), Fault> {
         }
         Row::Foreign(source, slot) => {
             let (columns, expected) = (source.columns, slot.len());
-            let target = zeroed(slot);
             if columns == expected {
-                source.copy_to(target);
+                let target = source.copy_to(slot);
                 let verdict = vector::check(target, normalize);
                 (target, verdict)
             } else {
-                (target, Err(Fault::Dimension { columns, expected }))
+                (zeroed(slot), Err(Fault::Dimension { columns, expected }))
             }
         }
     };
@@ -188,7 +193,7 @@ fn pack_row(row: Row<'_>, normalize: bool) -> std::result::Result<(), Fault> {
 pub fn unpack(blobs: &[ForeignRow], dimension: usize, target: &mut Slot) {
     assert_eq!(target.len(), blobs.len() * dimension, "a slot a blob");
     for (blob, slot) in blobs.iter().zip(target.chunks_exact_mut(dimension)) {
-        blob.copy_to(zeroed(slot));
+        blob.copy_to(slot);
     }
 }
 
@@ -231,7 +236,15 @@ pub fn blob_bytes(rows: usize, dimension: usize) -> Result<usize> {
 #[inline(always)]
 pub fn zeroed(slot: &mut Slot) -> &mut [f32] {
     slot.fill(MaybeUninit::new(0.0));
+    // SAFETY: every column was written in the line above.
+    unsafe { written(slot) }
+}
+
+/// # Safety
+/// Every column of the slot was written.
+#[inline(always)]
+unsafe fn written(slot: &mut Slot) -> &mut [f32] {
     let (first, columns) = (slot.as_mut_ptr().cast(), slot.len());
-    // SAFETY: every column was written in the line above, and the slice borrows the slot.
+    // SAFETY: as the caller says, and the slice borrows the slot.
     unsafe { std::slice::from_raw_parts_mut(first, columns) }
 }

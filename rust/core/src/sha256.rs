@@ -6,7 +6,7 @@
 //! the crate `sha2`.
 
 #![cfg_attr(
-    target_arch = "x86_64",
+    all(target_arch = "x86_64", not(portable)),
     expect(unsafe_code, reason = "the SHA instructions of the CPU")
 )]
 
@@ -31,7 +31,7 @@ pub fn digest(message: Message<'_>) -> Digest {
 
 /// SHA-256 of the message of every index, into the slot of that index.
 pub fn digest_all<'a>(message: impl Fn(usize) -> Message<'a>, slots: &mut [Digest]) {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(portable)))]
     if lanes::are_supported() {
         lanes::digest_all(message, slots);
         return;
@@ -41,7 +41,7 @@ pub fn digest_all<'a>(message: impl Fn(usize) -> Message<'a>, slots: &mut [Diges
     }
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(portable)))]
 mod lanes {
     use std::arch::x86_64::{
         __m128i, _mm_add_epi32, _mm_alignr_epi8, _mm_blend_epi16, _mm_loadu_si128, _mm_set_epi32,

@@ -10,6 +10,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[3]
 UNSAFE = {
+    "rust/core/examples/portable.rs",
     "rust/core/src/blob.rs",
     "rust/core/src/sha256.rs",
     "rust/core/tests/golden.rs",
