@@ -240,6 +240,8 @@ class AsyncAdminService(_Face[AdminService]):
     configure_vec_kinds = _awaited(AdminService.configure_vec_kinds)
     disable_vec = _awaited(AdminService.disable_vec)
     configure_fts = _awaited(AdminService.configure_fts, "wait")
+    index_property = _awaited(AdminService.index_property, "wait")
+    drop_property_index = _awaited(AdminService.drop_property_index)
     get_vec_index_status = _awaited(AdminService.get_vec_index_status)
     status = _awaited(AdminService.status)
     inspect = _awaited(AdminService.inspect, "query")

@@ -118,6 +118,16 @@ def vector_search(db, _query, **given):
     return db.raw_vector_search([1.0] * 32, **given)
 
 
+def index_and_drop(db, s, kind="Canary"):
+    assert db.admin.index_property(kind, s)
+    assert db.count(kind, {(s,): "nothing"}) == 0
+    assert db.admin.drop_property_index(kind, s)
+
+
+def index_and_drop_of(db, s):
+    index_and_drop(db, "lang", s)
+
+
 WAYS_IN = {
     "write": {
         "nodes": [
@@ -209,6 +219,11 @@ WAYS_IN = {
     "admin.configure_vec_kinds": {"kinds": [lambda db, s: db.admin.configure_vec_kinds([s])]},
     "admin.disable_vec": {"kind": [lambda db, s: db.admin.disable_vec(s)]},
     "admin.configure_fts": {"tokenizer": [lambda db, s: db.admin.configure_fts(s)]},
+    "admin.index_property": {"kind": [index_and_drop_of], "name": [index_and_drop]},
+    "admin.drop_property_index": {
+        "kind": [lambda db, s: db.admin.drop_property_index(s, "lang")],
+        "name": [lambda db, s: db.admin.drop_property_index("Canary", s)],
+    },
     "admin.get_vec_index_status": {"kind": [lambda db, s: db.admin.get_vec_index_status(s)]},
     "admin.status": {},
     "admin.inspect": {

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from fathomdb.config import MAX_SEARCH_LIMIT
-from fathomdb.search import filters, hybrid, searcher, text
+from fathomdb.search import filters, hybrid, searcher, terms, text
 from fathomdb.store import conditions, nodes
 
 if TYPE_CHECKING:
@@ -182,7 +182,8 @@ def place(
     words = by_words(among, MAX_SEARCH_LIMIT, 1)
     near = [arm.search(db, among, limit=MAX_SEARCH_LIMIT, per_node=1) for arm in arms]
     fused = hybrid.fuse(
-        words[: hybrid.CANDIDATES],
+        # Asked for as a search asks: how many are read depends on how many are asked for.
+        by_words(among, hybrid.CANDIDATES, 1),
         *(rows[: hybrid.CANDIDATES] for rows in near),
         fusion="convex",
         vector_weight=hybrid.DEFAULT_VECTOR_WEIGHT if asked_any else 0.0,
@@ -190,7 +191,7 @@ def place(
         per_node=1,
     )
     return Found(
-        expression=text.match_expression(db, request.query),
+        expression=terms.choose(db, request.query).expression,
         rank=_rank((row.node_key for row in fused), node.node_key),
         text_rank=_rank((row.node_key for row in words), node.node_key),
         # Within its own arm: ranks of two models are not of one order.

@@ -13,6 +13,7 @@ from fathomdb.admin import (
     inspect,
     integrity,
     projection,
+    properties,
     repair,
     status,
     switch,
@@ -157,6 +158,22 @@ class AdminService:
         is closed first, at the next open.
         """
         return indexes.configure_fts(self._runtime, tokenizer, progress)
+
+    def index_property(self, kind: str, name: str | tuple[str, ...]) -> bool:
+        """Indexes a property of a kind's nodes; returns False where it is indexed already.
+
+        A search or a count of that one kind whose ``where`` has the property, with a value, an order
+        or ``in``, then reads the nodes that match and no others. A tuple names a nested property, as
+        in ``where``. Other writes wait while it is made; each write keeps it current.
+
+        Raises:
+            InvalidInputError: No such name can be, or the kind has 16 property indexes.
+        """
+        return properties.index(self._runtime, kind, name)
+
+    def drop_property_index(self, kind: str, name: str | tuple[str, ...]) -> bool:
+        """Drops what :meth:`index_property` made; returns False where there is no such index."""
+        return properties.drop(self._runtime, kind, name)
 
     # --- looking ----------------------------------------------------------------------------------
 

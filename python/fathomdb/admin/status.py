@@ -17,6 +17,7 @@ from fathomdb.store import (
     lock,
     nodes,
     profiles,
+    properties,
     queue,
     residue,
     status,
@@ -31,12 +32,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class KindStatus:
-    """One kind: live nodes and chunks, and its vector index, None where it never had one."""
+    """One kind: live nodes and chunks, and its vector index, None where it never had one.
+
+    ``property_indexes`` are what ``index_property`` made, each by the names on the way to it.
+    """
 
     kind: str
     nodes: int
     chunks: int
     vector_index: VecIndexStatus | None
+    property_indexes: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,7 @@ def read(runtime: Runtime) -> Status:
         active = profiles.active(db)
         backlogs = queue.backlogs(db)
         running, kept = switch.status(runtime, db, backlogs), profiles.previous(db)
+        indexed = properties.every(db)
         schemas = {schema.kind: schema for schema in indexes.every(db)}
         found = []
         for kind in kinds.every(db):
@@ -121,6 +127,7 @@ def read(runtime: Runtime) -> Status:
                     nodes.count(db, conditions.of_kinds([kind])),
                     chunks.count(db, kind),
                     index,
+                    tuple(item.names for item in indexed if item.kind == kind),
                 )
             )
         cursor, tokenizer = status.cursor(db), fts.tokenizer(db)

@@ -17,8 +17,8 @@ _ORDERS: Mapping[str, Order] = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 OPERATORS = ("eq", "ne", *_ORDERS, "in", "exists")
 MAX_DEPTH = 64
 """Levels of ``any`` and ``not``: SQLite bounds the depth of an expression."""
-MAX_PARAMETERS = 16_000
-"""Bound values of one filter; SQLite takes 32,766 of a statement."""
+MAX_COMPARISONS = 5_000
+"""Comparisons of one filter, each with the property's path: SQLite takes 32,766 values of a statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,10 @@ def build(
     if kinds is not None:
         parts.insert(0, conditions.of_kinds([check_name("kind", kind) for kind in kinds]))
     condition = conditions.all_of(parts)
-    if len(condition.parameters) > MAX_PARAMETERS:
+    comparisons = condition.sql.count("json_type(")  # one for each, whatever it compares with
+    if comparisons > MAX_COMPARISONS:
         raise InvalidInputError(
-            f"the filter compares {len(condition.parameters)} times, more than {MAX_PARAMETERS}; "
+            f"the filter compares {comparisons:,} times, more than {MAX_COMPARISONS:,}; "
             "use 'in' with a list for many values of one property"
         )
     return Filter(condition, narrows)
@@ -112,12 +113,7 @@ def _mapping(where: Any, depth: int) -> Condition:
 
 
 def _property(key: Any, value: Any) -> Condition:
-    names = key if isinstance(key, tuple) else (key,)
-    if not names or not all(isinstance(name, str) for name in names):
-        raise InvalidInputError(
-            f"a key of where must be a property name or a tuple of names, got {key!r}"
-        )
-    path = conditions.property_path([check_utf8("a key of where", name) for name in names])
+    path = conditions.property_path(property_names("a key of where", key))
     if not isinstance(value, Mapping):
         return _equal(path, key, value)
     if not value:
@@ -134,6 +130,14 @@ def _property(key: Any, value: Any) -> Condition:
             )
         parts.append(make(path, key, operand))
     return conditions.all_of(parts)
+
+
+def property_names(what: str, key: object) -> tuple[str, ...]:
+    """The names on the way to a property: one, or a tuple of them for a nested one."""
+    names = key if isinstance(key, tuple) else (key,)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise InvalidInputError(f"{what} must be a property name or a tuple of names, got {key!r}")
+    return tuple(check_utf8(what, name) for name in names)
 
 
 def _equal(path: str, key: Any, value: Any) -> Condition:

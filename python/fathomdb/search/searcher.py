@@ -14,7 +14,7 @@ from fathomdb.errors import (
     KindNotVectorIndexedError,
 )
 from fathomdb.records import Freshness
-from fathomdb.search import filters, hybrid, text, vector
+from fathomdb.search import filters, hybrid, terms, text, vector
 from fathomdb.search.hybrid import FUSIONS, Fused, Fusion
 from fathomdb.search.result import Arm, Degraded, Hit, SearchResult
 from fathomdb.store import chunks, indexes, kinds, profiles, queue, status
@@ -367,13 +367,16 @@ def _explain(
     text_candidates: int,
     vector_candidates: Sequence[int],
 ) -> dict[str, Any]:
+    chosen = None if request.query is None else terms.choose(db, request.query)
     return {
         "mode": request.mode,
         "fusion": request.fusion if request.mode == "hybrid" else None,
         "vector_weight": request.vector_weight if request.mode == "hybrid" else None,
-        "text_expression": None
-        if request.query is None
-        else text.match_expression(db, request.query),
+        "text_expression": None if chosen is None else chosen.expression,
+        # At scale common words only rank; these alone bring chunks (docs/decisions/0044).
+        "text_selecting": None
+        if chosen is None
+        else [term.word for term in chosen.every[: chosen.selecting]],
         "profile": ", ".join(str(query.profile) for query in queries.values() if query.profile)
         or None,
         "vector_kinds": [kind for arm in arms for kind in arm.kinds],

@@ -1,10 +1,11 @@
-"""The text arm: FTS5 with BM25, the words of the query ORed; a user's text is never syntax."""
+"""The text arm: BM25 over the words of the query, ORed; a user's text is never syntax."""
 
 from __future__ import annotations
 
 from itertools import groupby, starmap
 from typing import TYPE_CHECKING
 
+from fathomdb.search import candidates, terms
 from fathomdb.search.ranked import Ranked, best_per_node
 from fathomdb.store import fts
 
@@ -14,25 +15,17 @@ if TYPE_CHECKING:
     from fathomdb.search.filters import Filter
     from fathomdb.store.connection import Connection
 
-MAX_WORDS = 256
-"""Distinct words of a query that are looked up; what follows them in a longer text is ignored."""
-
 
 def search(db: Connection, query: str, where: Filter, *, limit: int, per_node: int) -> list[Ranked]:
     """The best chunks by BM25 (higher is better), at most ``per_node`` of a node."""
-    match = match_expression(db, query)
-    if match is None:
+    chosen = terms.choose(db, query)
+    if chosen.expression is None:
         return []
-    rows = starmap(Ranked, fts.matches(db, match, where.condition))
-    return best_per_node(_stable(rows), limit=limit, per_node=per_node)
-
-
-def match_expression(db: Connection, query: str) -> str | None:
-    """The words of a text as an FTS5 expression, each a quoted string; None where it has none."""
-    words = fts.words(db, query, MAX_WORDS)
-    if not words:
-        return None
-    return " OR ".join('"' + word.replace('"', '""') + '"' for word in words)
+    if chosen.exact:
+        rows = _stable(starmap(Ranked, fts.matches(db, chosen.expression, where.condition)))
+    else:
+        rows = iter(candidates.scored(db, chosen, where, limit=limit, per_node=per_node))
+    return best_per_node(rows, limit=limit, per_node=per_node)
 
 
 def _stable(rows: Iterable[Ranked]) -> Iterator[Ranked]:

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from fathomdb.identity import EmbedderIdentity
-from fathomdb.store import fts, indexes, profiles, schema, vectors
+from fathomdb.store import fts, indexes, profiles, properties, schema, vectors
 from fathomdb.store.findings import Finding
 from fathomdb.store.transaction import BEYOND_ANY_COUNT
 
@@ -47,10 +47,11 @@ def objects(db: apsw.Connection) -> Iterator[Finding]:
         # An index of full text may have another tokenizer, and a swap quotes its name.
         elif there[name] != (kind, sql) and not name.startswith(fts.MAIN):
             yield Finding("schema_object", name, f"the {kind} {name} is not as it was made: {sql}")
-    for name, (kind, _) in there.items():
+    for name, (kind, sql) in there.items():
         if (
             name not in expected
             and not name.startswith(fts.NEXT)
+            and properties.of_definition(name, sql) is None
             and name not in vector_tables
             and not any(name.startswith(f"{table}_") for table in vector_tables)
         ):

@@ -9,10 +9,13 @@ import apsw
 
 from fathomdb import _native
 from fathomdb.store import bulk, keys
+from fathomdb.store.conditions import EVERYTHING
 from fathomdb.store.connection import only_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from fathomdb.store.conditions import Condition
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,24 @@ def node_keys(db: apsw.Connection, chunk_keys: Iterable[int]) -> dict[int, int]:
         (keys.ints(chunk_keys),),
     )
     return dict(rows)
+
+
+def passing(
+    db: apsw.Connection, chunk_keys: Iterable[int], condition: Condition
+) -> list[tuple[int, int]]:
+    """(chunk_key, node_key) of those chunks whose node ``n`` meets a condition, in the given order."""
+    chunk_of_key = "FROM carray(?) AS k CROSS JOIN chunks AS c ON c.chunk_key = k.value"
+    if condition == EVERYTHING:  # no node is read
+        return list(
+            db.execute(f"SELECT c.chunk_key, c.node_key {chunk_of_key}", (keys.ints(chunk_keys),))
+        )
+    return list(
+        db.execute(
+            f"SELECT c.chunk_key, n.node_key {chunk_of_key} CROSS JOIN nodes AS n USING (node_key) "
+            f"WHERE {condition.sql}",
+            (keys.ints(chunk_keys), *condition.parameters),
+        )
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from fathomdb.store import keys
+from fathomdb.store.connection import literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -61,8 +62,11 @@ def negate(part: Condition) -> Condition:
 
 
 def of_kinds(kinds: Iterable[str]) -> Condition:
-    """The node is of one of these kinds."""
-    return Condition("n.kind IN (SELECT value FROM carray(?))", (keys.texts(kinds),))
+    """The node is of one of these kinds; one is a literal, which the indexes of its properties need."""
+    named = [*kinds]
+    if len(named) == 1:
+        return Condition(f"n.kind = {literal(named[0])}")
+    return Condition("n.kind IN (SELECT value FROM carray(?))", (keys.texts(named),))
 
 
 def of_ids(node_ids: Iterable[str]) -> Condition:
@@ -80,58 +84,63 @@ def property_path(names: Sequence[str]) -> str:
     return "$" + "".join("." + json.dumps(name, ensure_ascii=False) for name in names)
 
 
+def value_of(path: str, node: str = "n.") -> str:
+    """The value of a property, as the index of the property has it: an equal text, or it is not used."""
+    return f"json_extract({node}properties, {literal(path)})"
+
+
+def _type_of(path: str) -> str:
+    return f"json_type(n.properties, {literal(path)})"
+
+
 # json_extract gives true and 1 as the same number, and null and nothing as the same NULL, so the
 # type is asked as well.
 
 
 def is_null(path: str) -> Condition:
     """The property is there and null."""
-    return Condition("json_type(n.properties, ?) = 'null'", (path,))
+    return Condition(f"{_type_of(path)} = 'null'")
 
 
 def is_boolean(path: str, value: bool) -> Condition:
     """The property is this boolean."""
-    return Condition("json_type(n.properties, ?) = ?", (path, "true" if value else "false"))
+    return Condition(
+        f"{value_of(path)} = {int(value)} AND {_type_of(path)} = '{'true' if value else 'false'}'"
+    )
 
 
 def number(path: str, operator: Order | Literal["="], value: float) -> Condition:
     """The property is a number and compares so."""
     return Condition(
-        "json_type(n.properties, ?) IN ('integer', 'real') "
-        f"AND json_extract(n.properties, ?) {operator} ?",
-        (path, path, value),
+        f"{_type_of(path)} IN ('integer', 'real') AND {value_of(path)} {operator} ?", (value,)
     )
 
 
 def text(path: str, operator: Order | Literal["="], value: str) -> Condition:
     """The property is a string and compares so, by code point."""
-    return Condition(
-        f"json_type(n.properties, ?) = 'text' AND json_extract(n.properties, ?) {operator} ?",
-        (path, path, value),
-    )
+    return Condition(f"{_type_of(path)} = 'text' AND {value_of(path)} {operator} ?", (value,))
 
 
 def one_of_texts(path: str, values: Iterable[str]) -> Condition:
     """The property is one of these strings."""
     return Condition(
-        "json_type(n.properties, ?) = 'text' "
-        "AND json_extract(n.properties, ?) IN (SELECT value FROM carray(?))",
-        (path, path, keys.texts(values)),
+        f"{_type_of(path)} = 'text' AND {value_of(path)} IN (SELECT value FROM carray(?))",
+        (keys.texts(values),),
     )
 
 
 def one_of_integers(path: str, values: Iterable[int]) -> Condition:
     """The property is a number equal to one of these, which are in the range of 64 bits."""
     return Condition(
-        "json_type(n.properties, ?) IN ('integer', 'real') "
-        "AND json_extract(n.properties, ?) IN (SELECT value FROM carray(?))",
-        (path, path, keys.ints(values)),
+        f"{_type_of(path)} IN ('integer', 'real') "
+        f"AND {value_of(path)} IN (SELECT value FROM carray(?))",
+        (keys.ints(values),),
     )
 
 
 def exists(path: str, wanted: bool) -> Condition:
     """The property is there, null included, or is not."""
-    return Condition(f"json_type(n.properties, ?) IS {'NOT ' if wanted else ''}NULL", (path,))
+    return Condition(f"{_type_of(path)} IS {'NOT ' if wanted else ''}NULL")
 
 
 def further_chunks(

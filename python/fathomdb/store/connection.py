@@ -150,6 +150,11 @@ def quote(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
+def literal(text: str) -> str:
+    """A string as SQL has it, for where SQLite takes no parameter: what an index is made of."""
+    return apsw.format_sql_value(text)
+
+
 def is_of_the_disk(error: Exception) -> bool:
     """Whether a connection is better opened anew after an error.
 

@@ -7,7 +7,7 @@ While it is rebuilt there is a second index beside it. That one holds the chunks
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import apsw
@@ -177,8 +177,7 @@ def words(db: apsw.Connection, text: str, limit: int) -> list[str]:
         found_words = text.replace("\0", " ").split()
         forms = (form for word in found_words for form in (word, _AROUND_WORDS.sub("", word)))
         return list(dict.fromkeys(form for form in forms if len(form) >= 3))[:limit]
-    first, *arguments = name.split()
-    tokenize = db.fts5_tokenizer(first, arguments)
+    tokenize = _tokenizer(db, name)
     # By stem, so that a word and its plural count once; the word itself is what FTS5 stems again.
     by_stem: dict[str, str] = {}
     encoded = text.encode()
@@ -188,6 +187,32 @@ def words(db: apsw.Connection, text: str, limit: int) -> list[str]:
         if len(by_stem) == limit:
             break
     return list(by_stem.values())
+
+
+def phrase(word: str) -> str:
+    """A word as an FTS5 expression: a quoted string, whatever is in it."""
+    return '"' + word.replace('"', '""') + '"'
+
+
+Cut = Callable[[str], list[str]]
+"""A text to its tokens, in order, as the index has them."""
+
+
+def cutters(db: apsw.Connection) -> tuple[Cut, Cut]:
+    """How the index that serves cuts a text that is stored, and a word that is looked for."""
+    tokenize = _tokenizer(db, tokenizer(db))
+
+    def cut(reason: int) -> Cut:
+        return lambda text: tokenize(
+            text.encode(), reason, None, include_offsets=False, include_colocated=False
+        )
+
+    return cut(apsw.FTS5_TOKENIZE_DOCUMENT), cut(apsw.FTS5_TOKENIZE_QUERY)
+
+
+def _tokenizer(db: apsw.Connection, name: Tokenizer) -> Any:
+    first, *arguments = name.split()
+    return db.fts5_tokenizer(first, arguments)
 
 
 def matches(

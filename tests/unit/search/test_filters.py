@@ -254,7 +254,10 @@ def test_a_filter_that_is_too_deep_or_too_long_is_refused_by_its_own_name(db):
     with pytest.raises(InvalidInputError, match="64 levels"):
         db.count(where=itself)
     with pytest.raises(InvalidInputError, match="use 'in'"):
-        db.count(where={"any": [{"n": number} for number in range(10_000)]})
+        db.count(where={"any": [{"n": number} for number in range(filters.MAX_COMPARISONS + 1)]})
+    with pytest.raises(InvalidInputError, match="use 'in'"):
+        db.count(where={"any": [{"n": None}] * (filters.MAX_COMPARISONS + 1)})
+    assert db.count(where={"any": [{"n": None}] * filters.MAX_COMPARISONS}) >= 0
 
 
 def test_the_deepest_filter_allowed_works(db):

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fathomdb import InvalidInputError, Node
-from fathomdb.search.text import MAX_WORDS
+from fathomdb.search.terms import MAX_WORDS
 from fathomdb.store.fts import TOKENIZERS
 from fathomdb.testing import temporary
 

@@ -1,0 +1,105 @@
+"""Text search with natural questions over many chunks, against FTS5 with an OR of the same words.
+
+The chunks are six of WordNet's glosses each, drawn at random; the questions are the demo's.
+Arguments: the folder with WordNet's ``data.*`` files, and how many chunks.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import fathomdb
+from alternating import aim
+from fathomdb import Node
+from materials import KIND, folder
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+from demo import corpus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WORDNET, COUNT, QUESTIONS, LIMIT = "/usr/share/wordnet", 100_000, 60, 10
+GLOSSES_A_CHUNK, BATCH = 6, 4096
+TARGET_MS, LEAST_AGREED = 20.0, 0.8
+WHEEL = Path(__file__).resolve().parent.parent / ".cache" / corpus.WHEEL_NAME
+
+
+def glosses(wordnet: Path) -> list[str]:
+    """The words of each synset with their gloss."""
+    found = []
+    for part in ("noun", "verb", "adj", "adv"):
+        for line in (wordnet / f"data.{part}").read_text(encoding="utf-8").splitlines():
+            if not line.startswith("  "):  # the licence
+                head, _, gloss = line.partition(" | ")
+                fields = head.split()
+                words = fields[4 : 4 + 2 * int(fields[3], 16) : 2]
+                found.append(f"{' '.join(words).replace('_', ' ')}: {gloss.strip()}.")
+    return found
+
+
+def main(wordnet: Path, count: int) -> None:
+    if not wordnet.exists():
+        sys.exit(f"{wordnet} is not there: apt install wordnet-base, or give its folder")
+    rng = random.Random(5)
+    some = glosses(wordnet)
+    questions = [query.text for query in rng.sample(corpus.load(WHEEL).queries, QUESTIONS)]
+    with folder() as scratch, fathomdb.open(scratch / "ours.db", embedder=False) as db:
+        for first in range(0, count, BATCH):
+            db.write(
+                Node(KIND, f"document-{n}", " ".join(rng.choices(some, k=GLOSSES_A_CHUNK)))
+                for n in range(first, min(count, first + BATCH))
+            )
+        measure(db, questions, count)
+
+
+def measure(db: fathomdb.Engine, questions: list[str], count: int) -> None:
+    expressions = {
+        question: db.text_search(question, explain=True).explanation["text_expression"]
+        for question in questions
+    }
+    questions = [question for question in questions if expressions[question] is not None]
+
+    def raw(question: str) -> list[str]:
+        with db._runtime.snapshot() as connection:
+            rows = connection.execute(
+                "SELECT c.chunk_id FROM chunks_fts JOIN chunks AS c ON c.chunk_key = chunks_fts.rowid "
+                "WHERE chunks_fts MATCH ? ORDER BY rank LIMIT ?",
+                (expressions[question], LIMIT),
+            )
+            return [row[0] for row in rows]
+
+    def ours(question: str) -> list[str]:
+        return [hit.chunk_id for hit in db.text_search(question, limit=LIMIT)]
+
+    timed: tuple[Callable[[str], list[str]], ...] = (raw, ours)
+    taken: tuple[list[float], list[float]] = ([], [])
+    agreed = 0
+    for question in questions:
+        found = []
+        for seconds, search in zip(taken, timed, strict=True):
+            search(question)  # warms the caches
+            start = time.perf_counter()
+            found.append(search(question))
+            seconds.append((time.perf_counter() - start) * 1e3)
+        agreed += len({*found[0]} & {*found[1]})
+    share = agreed / (LIMIT * len(questions))
+    assert share >= LEAST_AGREED, share
+    p50s = [statistics.median(some) for some in taken]
+    p95s = [statistics.quantiles(some, n=20)[18] for some in taken]
+    print(f"{count:,} chunks, {len(questions)} questions, {LIMIT} hits; ms a query")
+    print(f"{'':10}{'p50':>10}{'p95':>10}")
+    for name, p50, p95 in zip(("raw OR", "ours"), p50s, p95s, strict=True):
+        met = aim(f"{TARGET_MS:g} ms", p50 <= TARGET_MS) if name == "ours" else ""
+        print(f"{name:10}{p50:10.1f}{p95:10.1f}{met}")
+    print(f"{p50s[0] / p50s[1]:.0f}x; {share:.1%} of the hits are the same")
+
+
+if __name__ == "__main__":
+    given = sys.argv[1:]
+    main(Path(given[0]) if given else Path(WORDNET), int(given[1]) if given[1:] else COUNT)

@@ -1,0 +1,50 @@
+"""BM25 as FTS5 counts it, over chunks that are read: the score of a word that did not select them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+K1, B = 1.2, 0.75
+LEAST_WEIGHT = 1e-6
+"""Of a word that is in half of all chunks or more: it ranks what is equal otherwise."""
+
+
+def weight(chunks: int, found_in: int) -> float:
+    """What a word that is found in so many of all chunks counts: the rarer the more."""
+    found_in = min(found_in, chunks)
+    return max(math.log((chunks - found_in + 0.5) / (found_in + 0.5)), LEAST_WEIGHT)
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word of a query: its tokens as the index has them (one, or trigrams), and its weight."""
+
+    tokens: tuple[str, ...]
+    weight: float
+
+
+def score(tokens: Sequence[str], words: Sequence[Word], average_tokens: float) -> float:
+    """The score of a chunk for a query, from the tokens of its text; 0 where it has no word of it."""
+    counts = Counter(tokens)
+    long = K1 * (1 - B + B * len(tokens) / average_tokens)
+    total = 0.0
+    for word in words:
+        times = counts[word.tokens[0]]
+        if times and len(word.tokens) > 1:
+            times = _times(tokens, word.tokens)
+        total += word.weight * times * (K1 + 1) / (times + long)
+    return total
+
+
+def _times(tokens: Sequence[str], phrase: tuple[str, ...]) -> int:
+    """How often the tokens of a phrase follow each other."""
+    first, length = phrase[0], len(phrase)
+    return sum(
+        token == first and tuple(tokens[n : n + length]) == phrase for n, token in enumerate(tokens)
+    )
