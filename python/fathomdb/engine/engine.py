@@ -334,7 +334,7 @@ class Engine:
             chunks_per_node: Hits of one node at most.
             fusion: ``convex`` (scaled scores) or ``rrf`` (reciprocal ranks).
             vector_weight: The vector arm's share in a hybrid score, from 0 to 1.
-            exact: Compare with every vector (today's search does so in any case).
+            exact: Compare with every vector, and rank every chunk that has any of the words.
             explain: Adds what was searched and each arm's scores as ``explanation``.
 
         Raises:

@@ -221,7 +221,12 @@ def run(db: Connection, request: SearchRequest, queries: Queries) -> SearchResul
     )
     found = (
         text.search(
-            db, request.query, request.where, limit=per_arm, per_node=request.chunks_per_node
+            db,
+            request.query,
+            request.where,
+            limit=per_arm,
+            per_node=request.chunks_per_node,
+            exact=request.exact,
         )
         if request.query is not None and request.mode != "semantic"
         else []
@@ -367,7 +372,7 @@ def _explain(
     text_candidates: int,
     vector_candidates: Sequence[int],
 ) -> dict[str, Any]:
-    chosen = None if request.query is None else terms.choose(db, request.query)
+    chosen = None if request.query is None else terms.choose(db, request.query, exact=request.exact)
     return {
         "mode": request.mode,
         "fusion": request.fusion if request.mode == "hybrid" else None,

@@ -58,19 +58,19 @@ class Terms:
         return " OR ".join(fts.phrase(term.word) for term in self.every) or None
 
 
-def choose(db: Connection, query: str) -> Terms:
-    """The terms of a query, and how many of them select."""
+def choose(db: Connection, query: str, *, exact: bool = False) -> Terms:
+    """The terms of a query, and how many of them select: all where it is to be ``exact``."""
     words = fts.words(db, query, MAX_WORDS)
     corpus = postings.corpus(db)
     small = corpus.chunks <= EXACT_CHUNKS
     most = max(EXACT_ROWS, int(SELECTING_SHARE * corpus.chunks))
-    if small and len(words) <= MAX_TERMS:
+    if exact or (small and len(words) <= MAX_TERMS):
         every = tuple(Term(word, 0) for word in words)
         return Terms(every, corpus, exact=True, selecting=len(every), most_rows=most)
     found = (Term(word, postings.about(db, fts.phrase(word), corpus)) for word in words)
     rarest = sorted((term for term in found if term.found_in), key=lambda term: term.found_in)
     every = tuple(rarest[:MAX_TERMS])
     rows = [*accumulate(term.found_in for term in every)]
-    exact = small or not rows or rows[-1] <= EXACT_ROWS
-    selecting = len(every) if exact else max(1, bisect_right(rows, most))
-    return Terms(every, corpus, exact, selecting, most)
+    ranks_all = small or not rows or rows[-1] <= EXACT_ROWS
+    selecting = len(every) if ranks_all else max(1, bisect_right(rows, most))
+    return Terms(every, corpus, ranks_all, selecting, most)

@@ -16,9 +16,20 @@ if TYPE_CHECKING:
     from fathomdb.store.connection import Connection
 
 
-def search(db: Connection, query: str, where: Filter, *, limit: int, per_node: int) -> list[Ranked]:
-    """The best chunks by BM25 (higher is better), at most ``per_node`` of a node."""
-    chosen = terms.choose(db, query)
+def search(
+    db: Connection,
+    query: str,
+    where: Filter,
+    *,
+    limit: int,
+    per_node: int,
+    exact: bool = False,
+) -> list[Ranked]:
+    """The best chunks by BM25 (higher is better), at most ``per_node`` of a node.
+
+    Of all that have any of the words where it is to be ``exact``; else common words may only rank.
+    """
+    chosen = terms.choose(db, query, exact=exact)
     if chosen.expression is None:
         return []
     if chosen.exact:

@@ -119,6 +119,13 @@ def test_only_common_words_find_the_newest_that_have_them(db):
     assert all(int(hit.node_id[1:]) >= COUNT - terms.EXACT_ROWS for hit in hits)
 
 
+def test_an_exact_search_ranks_every_chunk_that_has_any_of_the_words(db, snapshot):
+    for query in ("everywhere", "everywhere third start"):
+        best = sorted(full_or(snapshot, query).values(), reverse=True)[:20]
+        hits = db.search(query, mode="text", exact=True, limit=20)
+        assert [hit.score for hit in hits] == pytest.approx(best)
+
+
 def test_of_more_than_32_words_the_rarest_are_searched_for(db, snapshot):
     query = " ".join([*WORDS, "everywhere", "third", "only4999"])
     chosen = terms.choose(snapshot, query)
