@@ -66,9 +66,13 @@ class Columns:
         for item in stored:
             parts.setdefault((item.row.kind, id(item.packed)), []).append(item)
         columns = []
-        for (kind, _), items in parts.items():
+        embedded: set[tuple[int, int]] = set()  # two kinds may share a row of one batch
+        for (kind, batch), items in parts.items():
             rows, packed, places, content_hashes, reused = zip(*items, strict=True)
-            embedded = {place for place, found in zip(places, reused, strict=True) if not found}
+            before = len(embedded)
+            embedded.update(
+                (batch, place) for place, found in zip(places, reused, strict=True) if not found
+            )
             columns.append(
                 cls(
                     kind,
@@ -78,7 +82,7 @@ class Columns:
                     _in_order(packed[0], places),
                     b"".join([row.canonical_hash for row in rows]),
                     content_hashes,
-                    len(items) - len(embedded),
+                    len(items) - (len(embedded) - before),
                 )
             )
         return columns

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby, starmap
 from typing import TYPE_CHECKING
 
-from fathomdb.search import candidates, terms
+from fathomdb.search import terms
 from fathomdb.search.ranked import Ranked, best_per_node
 from fathomdb.store import fts
 
@@ -35,6 +35,8 @@ def search(
     if chosen.exact:
         rows = _stable(starmap(Ranked, fts.matches(db, chosen.expression, where.condition)))
     else:
+        from fathomdb.search import candidates  # brings NumPy, which only large files need here
+
         rows = iter(candidates.scored(db, chosen, where, limit=limit, per_node=per_node))
     return best_per_node(rows, limit=limit, per_node=per_node)
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from fathomdb.store.connection import only_row, quote
 from fathomdb.store.fts import MAIN
 
 if TYPE_CHECKING:
     import apsw
+    import numpy as np
     from numpy.typing import NDArray
 
     from fathomdb.store.conditions import Condition
@@ -112,8 +111,12 @@ def of_filter(db: apsw.Connection, condition: Condition) -> Keys:
     joined: str | None = db.execute(
         f"SELECT group_concat(chunk_key) FROM ({within.sql})", within.parameters
     ).get
-    return np.sort(_keys(joined))
+    keys = _keys(joined)
+    keys.sort()
+    return keys
 
 
 def _keys(joined: str | None) -> Keys:
+    import numpy as np  # slow to import, and an open needs none of it
+
     return np.empty(0, np.int64) if joined is None else np.fromstring(joined, np.int64, sep=",")
