@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alternating import aim, compare
+from alternating import Case, aim, compare
 from fathomdb import _native
 from fathomdb.embedders import registry
 from fathomdb.store import codes, profiles, schema, vectors
@@ -110,8 +110,10 @@ def speed(count: int) -> None:
             )
             print(f"recall@{LIMIT} {found:.4f}{aim(str(RECALL), found >= RECALL)}")
             ours = partial(by_last, by_codes, chosen)
-            compare("  sqlite-vec, every vector", reference, ours, target=SPEED, rounds=9)
-            compare("  NumPy, every vector", numpy, ours, rounds=9)
+            compare(
+                Case(f"{name}, {count:,}", "sqlite-vec", reference, ours, target=SPEED, rounds=9)
+            )
+            compare(Case(f"{name}, {count:,}, and NumPy", "NumPy", numpy, ours, rounds=9))
         db.close()
 
 
