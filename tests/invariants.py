@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     import fathomdb
     from fathomdb.embedders.protocol import Embedder
+    from fathomdb.store.codes import Codes
     from fathomdb.store.connection import Connection
     from model import Content, Model
 
@@ -86,6 +87,17 @@ def check(connection: Connection, embedders: Iterable[Embedder]) -> None:
     _check_vectors(connection, chunks, ledger, profiles, embedder_of)
     _check_work(connection, chunks, ledger)
     _check_cache(connection, profiles)
+
+
+def check_codes(connection: Connection, codes: Codes) -> None:
+    """Nothing is written meanwhile: the codes of a table are of the vectors that it has."""
+    for (table,) in connection.execute(
+        "SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE VIRTUAL%USING vec0%'"
+    ).fetchall():
+        known = codes.chunk_keys(table)
+        if known is not None:
+            there = {row[0] for row in connection.execute(f'SELECT chunk_key FROM "{table}"')}
+            assert known == there, f"the codes of {table} are of {known ^ there} too, or not"
 
 
 def _check_cache(

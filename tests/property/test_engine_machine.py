@@ -122,7 +122,9 @@ class EngineMachine(RuleBasedStateMachine):
             embedder=self.embedders if embedder else False,
             background=False,
             durability="normal",  # no machine loses power here
-            config=fathomdb.EngineConfig(chunk_chars=CHUNK_CHARS, clock=self.clock, max_attempts=3),
+            config=fathomdb.EngineConfig(
+                chunk_chars=CHUNK_CHARS, clock=self.clock, max_attempts=3, exact_below_rows=1
+            ),
         )
 
     def _embeds(self):
@@ -400,6 +402,7 @@ class EngineMachine(RuleBasedStateMachine):
             return
         with inside.snapshot(self.db) as connection:
             invariants.check(connection, MODELS)
+            invariants.check_codes(connection, self.db._runtime.codes)
             invariants.check_model(connection, self.model)
             counters = invariants.counters(connection)
         if self.counters is not None:

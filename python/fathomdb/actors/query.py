@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def search(runtime: Runtime, request: SearchRequest, timeout_seconds: float | None) -> SearchResult:
     """A search that degrades where there is no vector for the query."""
     with asking(runtime, request, timeout_seconds) as (db, queries):
-        return searcher.run(db, request, queries)
+        return searcher.run(db, request, queries, runtime.codes)
 
 
 def semantic_search(
@@ -53,7 +53,7 @@ def semantic_search(
                 raise EmbedderContractError(query.reason)
             if query.degraded == "outage":
                 raise EmbedderUnavailableError(query.reason)
-        return searcher.run(db, request, queries)
+        return searcher.run(db, request, queries, runtime.codes)
 
 
 def raw_vector_search(runtime: Runtime, request: SearchRequest, vector: Any) -> SearchResult:
@@ -83,7 +83,7 @@ def raw_vector_search(runtime: Runtime, request: SearchRequest, vector: Any) -> 
                     f"kinds that answer under {profile} already were not compared with a vector of "
                     f"{active}",
                 )
-        return searcher.run(db, request, queries)
+        return searcher.run(db, request, queries, runtime.codes)
 
 
 @contextmanager

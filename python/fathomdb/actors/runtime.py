@@ -32,6 +32,7 @@ from fathomdb.errors import (
 )
 from fathomdb.pipeline import recover
 from fathomdb.store import kinds, profiles, schema, status, work
+from fathomdb.store.codes import Codes
 from fathomdb.store.connection import (
     Connection,
     Durability,
@@ -69,12 +70,14 @@ class Runtime:
         readers: ReaderPool,
         owned: _Owned | None,
         auto_enable: IndexPolicy,
+        codes: Codes,
         *,
         background: bool,
     ) -> None:
         self.path = path
         self.config = config
         self.auto_enable = auto_enable
+        self.codes = codes
         self._readers = readers
         self._owned = owned
         self._pid = os.getpid()
@@ -319,6 +322,11 @@ def start(
 ) -> Runtime:
     """Opens a file and starts what runs on it; whatever fails, nothing stays open or locked."""
     config = dataclasses.replace(config, clock=SteadyClock(config.clock))
+    codes = Codes(
+        follows=not read_only,
+        int8=config.codes_int8,
+        exact_below_rows=config.exact_below_rows,
+    )
     with contextlib.ExitStack() as undo:
         owned = None
         if read_only:
@@ -339,6 +347,7 @@ def start(
                     lambda: open_writer(path, durability=durability, cache_mib=config.cache_mib),
                     path=path,
                     presence=presence,
+                    codes=codes,
                     mailbox_size=config.mailbox_size,
                     group_size=config.group_size,
                     group_rows=config.group_rows,
@@ -347,7 +356,7 @@ def start(
             )
         readers = ReaderPool(path, presence, size=config.readers, cache_mib=config.cache_mib)
         undo.callback(readers.close, config.close_timeout_seconds)
-        runtime = Runtime(path, config, readers, owned, auto_enable, background=background)
+        runtime = Runtime(path, config, readers, owned, auto_enable, codes, background=background)
         undo.callback(runtime.close)
         runtime.begin()
         undo.pop_all()

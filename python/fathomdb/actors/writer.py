@@ -19,6 +19,7 @@ from fathomdb.store.reuse import Contents
 from fathomdb.store.transaction import Transaction
 
 if TYPE_CHECKING:
+    from fathomdb.store.codes import Codes
     from fathomdb.store.presence import Presence
 
 GATHER_SECONDS = 0.0005
@@ -83,6 +84,7 @@ class WriterActor(Actor):
         *,
         path: str,
         presence: Presence,
+        codes: Codes,
         mailbox_size: int,
         group_size: int,
         group_rows: int,
@@ -95,6 +97,7 @@ class WriterActor(Actor):
         self._path = path
         self._presence = presence
         self.contents = Contents()
+        self._codes = codes
         self._group_size = group_size
         self._group_rows = group_rows
         self._cache_bytes = cache_bytes
@@ -210,7 +213,9 @@ class WriterActor(Actor):
         try:
             if self._in_doubt:
                 self._renew()
-            tx = Transaction(self._db, self.contents, cache_bytes=self._cache_bytes)
+            tx = Transaction(
+                self._db, self.contents, cache_bytes=self._cache_bytes, codes=self._codes
+            )
             if len(group) == 1:  # the transaction is its savepoint
                 answers.append((group[0], group[0].operation(tx), None))
             else:

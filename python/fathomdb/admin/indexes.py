@@ -17,7 +17,7 @@ from fathomdb.errors import (
 )
 from fathomdb.pipeline.prepare import check_name
 from fathomdb.search.searcher import check_kinds
-from fathomdb.store import fts, indexes, kinds, profiles, queue, switching
+from fathomdb.store import fts, indexes, kinds, profiles, queue, switching, vectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,8 @@ class VecIndexStatus:
     """How far the vector index of a kind is, in chunks; ages in seconds, times since the epoch.
 
     All is said of the index that answers; ``switch`` of the one that is being built beside it, while
-    a switch to another model runs.
+    a switch to another model runs. ``codes_rows`` and ``codes_bytes`` are what this engine holds in
+    memory to search it by, nothing before a search was large enough.
     """
 
     kind: str
@@ -57,6 +58,8 @@ class VecIndexStatus:
     last_completed_at: float | None
     embedding_identity: str | None
     switch: KindSwitch | None = None
+    codes_rows: int = 0
+    codes_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,7 @@ def disable_vec(runtime: Runtime, kind: str) -> None:
 
     def operation(tx: Transaction) -> None:
         kinds.ensure(tx.db, [kind], runtime.config.chunk_chars, _native.SPLITTER_VERSION)
-        indexes.disable(tx.db, kind, cache=tx.cache)
+        indexes.disable(tx.db, kind, tx.vectors, cache=tx.cache)
         switching.flip(tx)  # it may have been the last that a switch waited for
         tx.on_commit(runtime.progress.bump)
 
@@ -144,6 +147,9 @@ def status_of(
 ) -> VecIndexStatus:
     """A schema and its backlog as a status."""
     oldest, done = backlog.oldest_pending_at_ms, schema.last_completed_at_ms
+    codes_rows, codes_bytes = runtime.codes.size(
+        vectors.table_name(schema.kind, schema.profile_id or 0)
+    )
     return VecIndexStatus(
         kind=schema.kind,
         enabled=schema.enabled,
@@ -161,6 +167,8 @@ def status_of(
         switch=None
         if running is None
         else next((item for item in running.kinds if item.kind == schema.kind), None),
+        codes_rows=codes_rows,
+        codes_bytes=codes_bytes,
     )
 
 

@@ -118,4 +118,5 @@ def _store(tx: Transaction, claim: Claim, stored: Sequence[Columns]) -> None:
             canonical_hashes=part.canonical_hashes,
             content_hashes=part.content_hashes,
             contents=tx.contents,
+            changes=tx.vectors,
         )

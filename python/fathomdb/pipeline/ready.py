@@ -179,4 +179,5 @@ def _store(tx: Transaction, kind: str, profile: Profile, items: Sequence[Owed]) 
             canonical_hashes=b"".join([item.canonical_hash for item in new]),
             content_hashes=[item.vector.content_hash for item in new],
             contents=tx.contents,
+            changes=tx.vectors,
         )

@@ -271,7 +271,7 @@ def _remove(tx: Transaction, changes: _Changes, cursor: int, cache: Cache | None
     if stale_text:
         tx.fts.delete(chunks.texts(db, stale_text))
     for kind, chunk_keys in changes.unprojected.items():
-        vectors.delete(db, kind, chunk_keys, cache=cache)
+        vectors.delete(db, kind, chunk_keys, tx.vectors, cache=cache)
     if gone:
         work.delete_chunks(db, gone)
         chunks.delete(db, gone)

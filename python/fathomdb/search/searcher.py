@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from fathomdb.config import MAX_QUERY_CHARS, MAX_SEARCH_LIMIT
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from fathomdb.search.filters import Filter
     from fathomdb.search.ranked import Ranked
+    from fathomdb.store.codes import Codes
     from fathomdb.store.connection import Connection
     from fathomdb.store.profiles import Profile
 
@@ -173,6 +174,9 @@ class VectorArm:
 
     query: QueryVector
     kinds: tuple[str, ...]
+    codes: Codes | None = None
+    looks: list[vector.Look] = field(default_factory=list)
+    """How its searches went."""
 
     def search(self, db: Connection, where: Filter, *, limit: int, per_node: int) -> list[Ranked]:
         """The nearest chunks, closest first; none where the query has no vector."""
@@ -186,11 +190,21 @@ class VectorArm:
             where,
             limit=limit,
             per_node=per_node,
+            codes=self.codes,
+            looks=self.looks,
         )
 
 
-def vector_arms(db: Connection, kinds: Iterable[str] | None, queries: Queries) -> list[VectorArm]:
-    """An arm for each profile that answers for these kinds (None: for all), and was asked."""
+def vector_arms(
+    db: Connection,
+    kinds: Iterable[str] | None,
+    queries: Queries,
+    codes: Codes | None = None,
+) -> list[VectorArm]:
+    """An arm for each profile that answers for these kinds (None: for all), and was asked.
+
+    Without codes every vector is compared.
+    """
     named = None if kinds is None else {*kinds}
     of_profile: dict[int, list[str]] = {}
     for schema in indexes.every(db):
@@ -201,10 +215,10 @@ def vector_arms(db: Connection, kinds: Iterable[str] | None, queries: Queries) -
             and (named is None or schema.kind in named)
         ):
             of_profile.setdefault(schema.profile_id, []).append(schema.kind)
-    return [VectorArm(queries[key], tuple(names)) for key, names in of_profile.items()]
+    return [VectorArm(queries[key], tuple(names), codes) for key, names in of_profile.items()]
 
 
-def run(db: Connection, request: SearchRequest, queries: Queries) -> SearchResult:
+def run(db: Connection, request: SearchRequest, queries: Queries, codes: Codes) -> SearchResult:
     """Searches one snapshot; ``queries`` has one for each profile that is ``answering``.
 
     Raises:
@@ -231,7 +245,11 @@ def run(db: Connection, request: SearchRequest, queries: Queries) -> SearchResul
         if request.query is not None and request.mode != "semantic"
         else []
     )
-    arms = [] if request.mode == "text" else vector_arms(db, request.kinds, queries)
+    arms = (
+        []
+        if request.mode == "text"
+        else vector_arms(db, request.kinds, queries, None if request.exact else codes)
+    )
     near = [
         arm.search(db, request.where, limit=per_arm, per_node=request.chunks_per_node)
         for arm in arms
@@ -392,11 +410,11 @@ def _explain(
                 "kinds": list(arm.kinds),
                 "candidates": count,
                 "reason": arm.query.reason,
+                "looks": [asdict(look) for look in arm.looks],
             }
             for arm, count in zip(arms, vector_candidates, strict=True)
         ],
-        # Every vector is compared today, asked for or not.
-        "exact": request.exact or any(arm.query.blob is not None for arm in arms),
+        "exact": all(look.by == "exact" for arm in arms for look in arm.looks),
         "candidates": {"text": text_candidates, "vector": sum(vector_candidates)},
         "hits": [
             {

@@ -132,7 +132,7 @@ def _erase_chunks(tx: Transaction, kind: str, chunk_keys: list[int]) -> Erased:
         )
     )
     tx.fts.delete(chunks.texts(db, chunk_keys))
-    vectors.delete(db, kind, chunk_keys)
+    vectors.delete(db, kind, chunk_keys, tx.vectors)
     work.delete_chunks(db, chunk_keys)
     chunks.delete(db, chunk_keys)
     return Erased(chunks=len(chunk_keys), vectors=vectors_there, work=work_there)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     import apsw
 
+    from fathomdb.store.codes import Changes
     from fathomdb.store.conditions import Condition
     from fathomdb.store.profiles import Profile
     from fathomdb.store.reuse import Cache
@@ -162,19 +163,24 @@ def add_index(db: apsw.Connection, kind: str, profile: Profile, *, fence: int, n
 
 
 def drop_indexes(
-    db: apsw.Connection, kinds: Collection[str], profile_id: int, *, cache: Cache | None
+    db: apsw.Connection,
+    kinds: Collection[str],
+    profile_id: int,
+    changes: Changes,
+    *,
+    cache: Cache | None,
 ) -> None:
     """Removes the work and the vectors of kinds under a profile, these to the cache at most."""
     for kind in kinds:
         work.delete_kind(db, kind, profile_id)
-    vectors.drop(db, kinds, profile_id, cache=cache)
+    vectors.drop(db, kinds, profile_id, changes, cache=cache)
 
 
-def disable(db: apsw.Connection, kind: str, *, cache: Cache | None) -> None:
+def disable(db: apsw.Connection, kind: str, changes: Changes, *, cache: Cache | None) -> None:
     """Disables a kind: its work and its vectors go in the same transaction, to the cache at most."""
     for of_kind, profile_id in wanted(db):
         if of_kind == kind:
-            drop_indexes(db, [kind], profile_id, cache=cache)
+            drop_indexes(db, [kind], profile_id, changes, cache=cache)
     db.execute(
         "INSERT INTO vector_index_schemas (kind, enabled, source, state) "
         "VALUES (?, 0, 'chunks', 'stale') ON CONFLICT (kind) DO UPDATE SET enabled = 0, "

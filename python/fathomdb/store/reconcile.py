@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from fathomdb import _native
 from fathomdb.config import BACKFILL_PRIORITY, INCREMENTAL_PRIORITY
 from fathomdb.store import audit_vectors, indexes, keys, profiles, vectors, work
-from fathomdb.store.connection import quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -49,7 +48,7 @@ def reconcile(tx: Transaction, chunk_keys: Sequence[int], limits: Limits) -> Don
     """
     done: Done = {}
     chunks = _read(tx.db, chunk_keys, done)
-    current = _vectors(tx.db, chunks, done)
+    current = _vectors(tx, chunks, done)
     _work(tx, chunks, current, limits, done)
     return done
 
@@ -90,9 +89,9 @@ Place = tuple[int, int]
 """A chunk's key and a profile that its vector is wanted under."""
 
 
-def _vectors(db: apsw.Connection, chunks: dict[int, _Chunk], done: Done) -> set[Place]:
+def _vectors(tx: Transaction, chunks: dict[int, _Chunk], done: Done) -> set[Place]:
     """Removes vectors that are not what the ledger and the text say; returns where a right one is."""
-    known = profiles.every(db)
+    db, known = tx.db, profiles.every(tx.db)
     ledger: dict[int, dict[int, tuple[bytes, bytes]]] = {}
     for key, profile_id, canonical_hash, content_hash in db.execute(
         "SELECT chunk_key, profile_id, canonical_hash, content_hash FROM vector_ledger "
@@ -113,14 +112,14 @@ def _vectors(db: apsw.Connection, chunks: dict[int, _Chunk], done: Done) -> set[
             if sound.get(chunk.key) and said.get(chunk.key) == made_from:
                 current.add((chunk.key, profile_id))
             elif chunk.key in said or chunk.key in sound:
-                _remove(db, kind, profile_id, [chunk.key])
+                _remove(tx, kind, profile_id, [chunk.key])
                 done[chunk.key].append("its vector was removed")
     for profile_id, said in ledger.items():
         for key in said:
             chunk = chunks[key]
             if profile_id not in chunk.wanted:
                 if chunk.kind is not None:
-                    _remove(db, chunk.kind, profile_id, [key])
+                    _remove(tx, chunk.kind, profile_id, [key])
                 else:
                     _forget(db, profile_id, [key])
                 done[key].append("its vector under a model that is not wanted was removed")
@@ -137,12 +136,11 @@ def _sound(
     return {key: audit_vectors.is_sound(blob, profile) for key, blob in blobs.items()}
 
 
-def _remove(db: apsw.Connection, kind: str, profile_id: int, chunk_keys: Sequence[int]) -> None:
+def _remove(tx: Transaction, kind: str, profile_id: int, chunk_keys: Sequence[int]) -> None:
     """Removes vectors that may not be there, and their ledger rows."""
-    if vectors.exists(db, kind, profile_id):
-        table = quote(vectors.table_name(kind, profile_id))
-        db.executemany(f"DELETE FROM {table} WHERE chunk_key = ?", [(key,) for key in chunk_keys])
-    _forget(db, profile_id, chunk_keys)
+    if vectors.exists(tx.db, kind, profile_id):
+        vectors.delete_rows(tx.db, vectors.table_name(kind, profile_id), chunk_keys, tx.vectors)
+    _forget(tx.db, profile_id, chunk_keys)
 
 
 def _forget(db: apsw.Connection, profile_id: int, chunk_keys: Sequence[int]) -> None:
@@ -238,6 +236,5 @@ def remove_strays(
         )
     }
     strays = [key for key in chunk_keys if key not in accounted]
-    table = quote(vectors.table_name(kind, profile_id))
-    tx.db.executemany(f"DELETE FROM {table} WHERE chunk_key = ?", [(key,) for key in strays])
+    vectors.delete_rows(tx.db, vectors.table_name(kind, profile_id), strays, tx.vectors)
     return strays

@@ -229,7 +229,7 @@ def schemas(tx: Transaction, now_ms: int) -> str | None:
         if active is not None:
             if index.profile_id is not None and _is_retired(known, index.profile_id):
                 work.delete_kind(db, index.kind, index.profile_id)
-                _drop_table(db, index.kind, index.profile_id)
+                _drop_table(tx, index.kind, index.profile_id)
             indexes.serve_under(db, index.kind, active.profile_id)
             indexes.enable(db, index.kind, active, fence=tx.fence(), now_ms=now_ms)
             indexes.set_state(db, index.kind, "stale")
@@ -304,18 +304,19 @@ def vector_table(tx: Transaction, table: str, now_ms: int, *, if_wrong: bool) ->
             return None
         if if_wrong and vectors.is_made_for(there.get(table, ""), profile):
             return RIGHT_ALREADY
-        _drop_table(tx.db, kind, profile.profile_id)
+        _drop_table(tx, kind, profile.profile_id)
         owed = indexes.add_index(tx.db, kind, profile, fence=tx.fence(), now_ms=now_ms)
         return f"{table} was made again, and {owed} vectors are owed to it"
     if table not in there:
         return RIGHT_ALREADY
     shadow.drop(tx.db, table, shadow.VEC0)
+    tx.vectors.drop(table)
     return f"{table}, which no index has, was dropped"
 
 
-def _drop_table(db: apsw.Connection, kind: str, profile_id: int) -> None:
-    shadow.drop(db, vectors.table_name(kind, profile_id), shadow.VEC0)
-    vectors.drop(db, [kind], profile_id)
+def _drop_table(tx: Transaction, kind: str, profile_id: int) -> None:
+    shadow.drop(tx.db, vectors.table_name(kind, profile_id), shadow.VEC0)
+    vectors.drop(tx.db, [kind], profile_id, tx.vectors)
 
 
 # --- the queue ------------------------------------------------------------------------------------

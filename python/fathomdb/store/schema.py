@@ -147,8 +147,8 @@ ALTER TABLE engine_state ADD COLUMN database_id BLOB CHECK (length(database_id) 
 UPDATE engine_state SET database_id = randomblob(16);
 """
 
-# Version 3: vectors are found again by their text, those of texts that are gone in a cache; and a
-# second model beside the active one, while a switch to it runs and afterwards. SQLite
+# Version 3: vectors are found again by their text, those of texts that are gone in a cache; commits
+# that change vectors are counted; and a second model beside the active one, while a switch to it runs and afterwards. SQLite
 # changes no CHECK of a table that is there: the rows of profiles are copied, under the same keys, and
 # whatever refers to them is compared again once they are back. Those of the queue are copied for a
 # CHECK of its states that makes no table of them for every row (measured: 2.5 % of a drain).
@@ -227,6 +227,8 @@ CREATE INDEX work_claim ON vector_projection_work (profile_id, lane, due_at_ms, 
     WHERE state = 'pending';
 CREATE INDEX work_inflight ON vector_projection_work (fence) WHERE state = 'inflight';
 CREATE INDEX work_failed ON vector_projection_work (kind) WHERE state = 'failed';
+ALTER TABLE engine_state ADD COLUMN vector_commits INTEGER NOT NULL DEFAULT 0
+    CHECK (vector_commits >= 0);
 """
 
 WITH_ERASURES = 2

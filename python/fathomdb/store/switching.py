@@ -187,4 +187,4 @@ def prune(tx: Transaction) -> tuple[Profile, int] | None:
 def _drop(tx: Transaction, profile_id: int) -> None:
     """Removes the work and the indexes of a retired profile, its vectors to the cache at most."""
     kinds = [schema.kind for schema in indexes.every(tx.db) if schema.enabled]
-    indexes.drop_indexes(tx.db, kinds, profile_id, cache=tx.cache)
+    indexes.drop_indexes(tx.db, kinds, profile_id, tx.vectors, cache=tx.cache)

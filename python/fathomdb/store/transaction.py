@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fathomdb.errors import CorruptDatabaseError
 from fathomdb.store import fts, residue
+from fathomdb.store.codes import Changes, Codes
 from fathomdb.store.connection import only_row
 from fathomdb.store.reuse import Cache, Contents
 
@@ -30,23 +31,37 @@ class Transaction:
     """
 
     def __init__(
-        self, db: apsw.Connection, contents: Contents | None = None, *, cache_bytes: int = 0
+        self,
+        db: apsw.Connection,
+        contents: Contents | None = None,
+        *,
+        cache_bytes: int = 0,
+        codes: Codes | None = None,
     ) -> None:
         self.db = db
         self.contents = contents if contents is not None else Contents()
         self.cache = Cache(self.contents, cache_bytes) if cache_bytes else None
         """Where vectors of texts that are gone go; None where none are kept."""
         self._reads = self.contents.reads
+        self.vectors = Changes()
+        """What is done to vectors, for the codes of them to follow."""
+        self._codes = codes
+        self._is_published = False
         self._on_commit: list[Callable[[], None]] = []
         self._on_commit_mark = 0
         db.execute("BEGIN IMMEDIATE")
         try:
-            row = only_row(db.execute("SELECT cursor, fence, wal_pending FROM engine_state"))
+            row = only_row(
+                db.execute("SELECT cursor, fence, wal_pending, vector_commits FROM engine_state")
+            )
             self._stored_cursor, self._stored_fence = _counted(row[0]), _counted(row[1])
         except BaseException:
             self.rollback()  # or the next BEGIN would find this one open
             raise
         self._was_pending = bool(row[2])
+        self._stored_vector_commits = int(row[3])
+        if codes is not None:
+            codes.begin(self._stored_vector_commits)
         self.fts = fts.PendingRows(db)
         self._fence = self._stored_fence
         self._is_canonical = self._was_canonical = False
@@ -88,6 +103,7 @@ class Transaction:
         self.db.execute("SAVEPOINT request")
         self._was_canonical = self._is_canonical
         self._on_commit_mark = len(self._on_commit)
+        self.vectors.mark()
         self.fts.mark()
 
     def release(self) -> None:
@@ -100,6 +116,7 @@ class Transaction:
         self._is_canonical = self._was_canonical
         self._unread()
         del self._on_commit[self._on_commit_mark :]
+        self.vectors.undo()
         self.fts.undo()
         if not self.db.in_transaction:
             return False
@@ -111,11 +128,20 @@ class Transaction:
         """Makes everything durable and returns what to call now."""
         self.fts.flush()
         cursor = max(self.latest_cursor(), self._reached)
-        if (cursor, self._fence) != (self._stored_cursor, self._stored_fence):
-            self.db.execute("UPDATE engine_state SET cursor = ?, fence = ?", (cursor, self._fence))
+        number = self._stored_vector_commits + bool(self.vectors.all())
+        now = (cursor, self._fence, number)
+        if now != (self._stored_cursor, self._stored_fence, self._stored_vector_commits):
+            self.db.execute(
+                "UPDATE engine_state SET cursor = ?, fence = ?, vector_commits = ?", now
+            )
         if self._was_pending or residue.is_pending(self.db):
             wait_ms = 0 if self._was_pending else residue.FIRST_WAIT_MS
             self._on_commit.insert(0, lambda: self._clear_residue(wait_ms))
+        if (codes := self._codes) is not None and self.vectors.all():
+            # Before it can be seen: a search that sees it knows of it.
+            codes.publish(number, self.vectors)
+            self._is_published = True
+            self._on_commit.insert(0, lambda: codes.apply(number, self.vectors))
         self.db.execute("COMMIT")
         return self._on_commit
 
@@ -131,6 +157,8 @@ class Transaction:
     def rollback(self) -> None:
         """Undoes everything."""
         self._unread()
+        if self._codes is not None and self._is_published:
+            self._codes.withdraw()
         if self.db.in_transaction:
             self.db.execute("ROLLBACK")
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     import apsw
 
+    from fathomdb.store.codes import Changes
     from fathomdb.store.conditions import Condition
     from fathomdb.store.profiles import Profile
 
@@ -66,6 +67,7 @@ def drop(
     db: apsw.Connection,
     kinds: Collection[str],
     profile_id: int,
+    changes: Changes,
     *,
     cache: reuse.Cache | None = None,
 ) -> None:
@@ -88,6 +90,7 @@ def drop(
         for kind, content_of in page.items():
             _to_cache(db, kind, profile_id, content_of, cache)
     for kind in kinds:
+        changes.drop(table_name(kind, profile_id))
         db.execute(f"DROP TABLE IF EXISTS {quote(table_name(kind, profile_id))}")
 
 
@@ -133,6 +136,7 @@ def insert(
     canonical_hashes: bytes,
     content_hashes: Sequence[bytes],
     contents: reuse.Contents,
+    changes: Changes,
 ) -> None:
     """Stores vectors with their ledger rows, replacing what is there, in a few statements.
 
@@ -149,7 +153,7 @@ def insert(
         )
     ]
     if present:
-        _delete_rows(db, quote(table), present)
+        delete_rows(db, table, present, changes)
     blocks.append(db, table, chunk_keys, rows, 4 * dimension)
     db.execute(
         "INSERT OR REPLACE INTO vector_ledger (chunk_key, profile_id, canonical_hash, "
@@ -162,6 +166,7 @@ def insert(
             keys.ints(chunk_keys),
         ),
     )
+    changes.put(table, rows, chunk_keys)
     contents.add(content_hashes, chunk_keys)
     reuse.take_out(db, profile_id, content_hashes)
 
@@ -170,6 +175,7 @@ def delete(
     db: apsw.Connection,
     kind: str,
     chunk_keys: Iterable[int],
+    changes: Changes,
     *,
     cache: reuse.Cache | None = None,
 ) -> None:
@@ -192,7 +198,7 @@ def delete(
         )
         if cache is not None:
             _to_cache(db, kind, profile_id, content_of, cache)
-        _delete_rows(db, quote(table_name(kind, profile_id)), [*content_of])
+        delete_rows(db, table_name(kind, profile_id), [*content_of], changes)
 
 
 def _to_cache(
@@ -214,9 +220,15 @@ def _to_cache(
     )
 
 
-def _delete_rows(db: apsw.Connection, table: str, chunk_keys: Sequence[int]) -> None:
+def delete_rows(
+    db: apsw.Connection, table: str, chunk_keys: Sequence[int], changes: Changes
+) -> None:
+    """Removes rows of a vector table, and nothing else of what is known of them."""
+    changes.remove(table, chunk_keys)
     # Row by row: with IN (...) vec0 scans the whole table.
-    db.executemany(f"DELETE FROM {table} WHERE chunk_key = ?", ((key,) for key in chunk_keys))
+    db.executemany(
+        f"DELETE FROM {quote(table)} WHERE chunk_key = ?", ((key,) for key in chunk_keys)
+    )
 
 
 def nearest(
@@ -237,6 +249,28 @@ def nearest(
         f"SELECT chunk_key, distance FROM {table} WHERE embedding MATCH ? AND k = ? {only}",
         (query, limit, *(within.parameters if within is not None else ())),
     ).fetchall()
+    return _by_distance(db, kind, profile, rows)
+
+
+def distances(
+    db: apsw.Connection, kind: str, profile: Profile, query: bytes, chunk_keys: Iterable[int]
+) -> list[tuple[int, float]]:
+    """As ``nearest``, of those of these chunks alone that have a vector; point reads."""
+    table = quote(table_name(kind, profile.profile_id))
+    # The same functions as behind MATCH, so that both say the same to the bit.
+    distance = "vec_distance_l2" if profile.normalizes else "vec_distance_cosine"
+    # CROSS JOIN has SQLite go by the keys.
+    rows: list[Any] = db.execute(
+        f"SELECT v.chunk_key, {distance}(v.embedding, ?) FROM carray(?) AS c "
+        f"CROSS JOIN {table} AS v ON v.chunk_key = c.value",
+        (query, keys.ints(chunk_keys)),
+    ).fetchall()
+    return _by_distance(db, kind, profile, rows)
+
+
+def _by_distance(
+    db: apsw.Connection, kind: str, profile: Profile, rows: list[Any]
+) -> list[tuple[int, float]]:
     if any(distance is None for _, distance in rows):  # NaN, as SQLite has it
         raise CorruptDatabaseError(
             f"{db.filename} is damaged: the vector index of kind {kind!r} has numbers that are not "

@@ -56,6 +56,22 @@ pub enum Error {
     },
     /// A piece length of zero characters.
     ZeroChunkChars,
+    /// A block of stored vectors whose parts do not fit together.
+    BlockShape {
+        /// Bytes that say which rows are there.
+        validity: usize,
+        /// Bytes of keys.
+        keys: usize,
+        /// Bytes of vectors.
+        vectors: usize,
+        /// The numbers of a vector.
+        dimension: usize,
+    },
+    /// A stored vector with a number that is none.
+    NotFinite {
+        /// Its key.
+        key: i64,
+    },
 }
 
 impl fmt::Display for Error {
@@ -101,6 +117,20 @@ impl fmt::Display for Error {
                  bytes a column"
             ),
             Self::ZeroChunkChars => write!(f, "chunk_chars must be 1 or more, got 0"),
+            Self::BlockShape {
+                validity,
+                keys,
+                vectors,
+                dimension,
+            } => write!(
+                f,
+                "a block of stored vectors has {validity} bytes of flags, {keys} of keys and \
+                 {vectors} of vectors, which do not fit together at dimension {dimension}"
+            ),
+            Self::NotFinite { key } => write!(
+                f,
+                "the stored vector of chunk_key {key} has a number that is not finite"
+            ),
         }
     }
 }

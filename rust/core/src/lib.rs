@@ -2,9 +2,10 @@
 //!
 //! One file an idea: [`hash`] names a text, [`vector`] judges a row of numbers, [`blob`] brings
 //! rows from foreign memory into one buffer and back, [`split`] cuts a text into pieces, [`content`] finds one again,
-//! [`record`] reads tables.
+//! [`record`] reads tables, [`codes`] tells which vectors are worth a look.
 
 pub mod blob;
+pub mod codes;
 pub mod content;
 pub mod error;
 pub mod hash;

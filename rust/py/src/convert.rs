@@ -76,12 +76,21 @@ impl<'py> Items<'py> {
 
     /// The items as keys of rows.
     pub fn as_keys(&self) -> Result<Vec<i64>> {
+        self.as_integers("an integer of 64 bits")
+    }
+
+    /// The items as places in a batch.
+    pub fn as_places(&self) -> Result<Vec<usize>> {
+        self.as_integers("an integer of 0 or more")
+    }
+
+    fn as_integers<T: for<'a> FromPyObject<'a, 'py>>(&self, what: &str) -> Result<Vec<T>> {
         let items = self.tuple.iter_borrowed().enumerate();
         items
             .map(|(index, item)| {
                 item.extract().map_err(|_| {
                     Error::InvalidInput(format!(
-                        "{} at index {index} must be an integer of 64 bits, got {}",
+                        "{} at index {index} must be {what}, got {}",
                         self.name,
                         short_repr(&item)
                     ))

@@ -8,6 +8,7 @@ use pyo3::PyErr;
 mod classes {
     //! The taxonomy is Python's; these are its classes, looked up where they are raised first.
     use pyo3::import_exception;
+    import_exception!(fathomdb.errors, CorruptDatabaseError);
     import_exception!(fathomdb.errors, DimensionMismatchError);
     import_exception!(fathomdb.errors, EmbedderContractError);
     import_exception!(fathomdb.errors, InvalidInputError);
@@ -67,6 +68,9 @@ impl From<Error> for PyErr {
             | Error::InvalidInput(_) => classes::InvalidInputError::new_err(message),
             Error::Kernel(Kernel::BlobLength { .. }) => {
                 classes::DimensionMismatchError::new_err(message)
+            }
+            Error::Kernel(Kernel::BlockShape { .. } | Kernel::NotFinite { .. }) => {
+                classes::CorruptDatabaseError::new_err(message)
             }
             Error::Contract(_) => classes::EmbedderContractError::new_err(message),
             Error::Python(error) => error,

@@ -3,6 +3,7 @@
 //! Every function has one shape: convert under the GIL, work detached, convert out.
 
 mod blob;
+mod codes;
 mod content;
 mod convert;
 mod detach;
@@ -19,6 +20,8 @@ use pyo3::prelude::*;
 mod _native {
     #[pymodule_export]
     use crate::blob::unpack_vectors;
+    #[pymodule_export]
+    use crate::codes::CodeIndex;
     #[pymodule_export]
     use crate::content::ContentIndex;
     #[pymodule_export]

@@ -12,6 +12,7 @@ ROOT = pathlib.Path(__file__).parents[3]
 UNSAFE = {
     "rust/core/examples/portable.rs",
     "rust/core/src/blob.rs",
+    "rust/core/src/codes/kernels.rs",
     "rust/core/src/sha256.rs",
     "rust/core/tests/golden.rs",
     "rust/core/tests/properties.rs",

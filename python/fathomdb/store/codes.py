@@ -1,0 +1,362 @@
+"""Codes of vectors in memory, which tell a search what is worth a look (``codes.rs`` says how).
+
+They are kept by the one writer and are never what is answered: whatever they name is compared by
+its stored vector in the search's own snapshot. ``vector_commits`` in the file numbers the commits
+that changed vectors, so that a snapshot and the codes can say which of the two is ahead. What
+changed between them is read from the file, too much of it, or what is not known, has the search
+compare every vector. What belongs here: which codes there are and what they stand for. What does
+not: the vectors (``vectors.py``).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from fathomdb import _native
+from fathomdb.errors import CorruptDatabaseError
+from fathomdb.store.connection import only_row, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import apsw
+
+    from fathomdb.store.conditions import Condition
+
+_MOST_CHANGED = 1_000
+"""Chunks that are looked at besides, because they changed since: 20 to 30 us each."""
+_MOST_LOGGED = 65_536
+"""Changed chunks that are remembered for snapshots from before; older ones compare everything."""
+_SAMPLES = 16
+_NEAREST = 10
+"""Rows whose nearest ten say how far signs can be trusted, whatever the model (note 0040)."""
+_BLOCKS_AT_ONCE = 64
+"""vec0 blocks that are read before they are coded: 6 MB at 384 dimensions."""
+
+Reason = Literal["small", "asked", "further", "loading", "older", "behind", "changing", "failed"]
+"""Why every vector is compared: few vectors; ``exact=True``; nodes with very many chunks; another
+search reads the codes; the snapshot is from before the codes; another process wrote since; too much
+changed meanwhile; the codes could not be read or are not what the file holds."""
+
+
+class Changes:
+    """What one transaction does to vectors, in order."""
+
+    def __init__(self) -> None:
+        self._done: list[_Change] = []
+        self._mark = 0
+
+    def put(self, table: str, rows: memoryview, chunk_keys: Sequence[int]) -> None:
+        """Vectors were stored, a row for each chunk; the rows must stay as they are."""
+        self._done.append(_Change(table, chunk_keys, rows))
+
+    def remove(self, table: str, chunk_keys: Sequence[int]) -> None:
+        """The vectors of these chunks were removed."""
+        self._done.append(_Change(table, chunk_keys))
+
+    def drop(self, table: str) -> None:
+        """A whole table went."""
+        self._done.append(_Change(table, None))
+
+    def mark(self) -> None:
+        """Remembers what was done so far."""
+        self._mark = len(self._done)
+
+    def undo(self) -> None:
+        """Forgets what was done since the mark."""
+        del self._done[self._mark :]
+
+    def all(self) -> list[_Change]:
+        """What was done."""
+        return self._done
+
+
+class _Change(NamedTuple):
+    table: str
+    chunk_keys: Sequence[int] | None
+    rows: memoryview | None = None
+
+
+@dataclass(slots=True)
+class Index:
+    """The codes of one table.
+
+    ``base`` is the oldest commit that they can be searched at, ``applied`` the last whose changes
+    are all in them, ``log`` what changed since the base, by commit. ``needed`` is how many of the
+    ``needed_of`` rows that were loaded signs could not tell from the nearest ten.
+    """
+
+    codes: _native.CodeIndex
+    base: int
+    applied: int
+    is_loaded: bool = False
+    needed: int = 0
+    needed_of: int = 1
+    log: deque[tuple[int, Sequence[int]]] = field(default_factory=deque)
+    logged: int = 0
+
+    def finish_loading(self) -> None:
+        """Measures how far the signs of these vectors can be trusted."""
+        self.codes.finish_loading()
+        self.needed = self.codes.candidates_needed(_SAMPLES, _NEAREST)
+        self.needed_of = max(1, len(self.codes))
+
+    def candidates(self, k: int, reads: int) -> int:
+        """Rows nearest by their signs that are worth a closer look, by bytes or by vectors."""
+        if not self.needed:
+            return reads
+        # Twice what the sample needed, and more as there are more rows.
+        grown = 2 * self.needed * max(1, len(self.codes)) // self.needed_of
+        return min(max(10 * k + 400, grown * max(1, k // 10)), max(reads, len(self.codes)))
+
+    def changed_since(self, number: int) -> set[int]:
+        """The chunks that changed after a commit."""
+        found: set[int] = set()
+        for at, chunk_keys in reversed(self.log):
+            if at <= number:
+                break
+            found.update(chunk_keys)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What is worth a look: chunk keys, and whether every allowed chunk is among them."""
+
+    chunk_keys: list[int]
+    is_all: bool
+    must_be_there: frozenset[int]
+
+
+class Codes:
+    """The codes of all vector tables of an open file; any thread may search.
+
+    ``follows`` is whether this process writes the file, so that it hears of every change.
+    """
+
+    def __init__(self, *, follows: bool, int8: bool, exact_below_rows: int) -> None:
+        self._follows = follows
+        self._int8 = int8
+        self._exact_below_rows = exact_below_rows
+        self._lock = threading.Lock()
+        self._loading = threading.Lock()
+        self._indexes: dict[str, Index] = {}
+        self._published = 0
+        self._asked_at: dict[str, int] = {}
+
+    # --- the writer's -----------------------------------------------------------------------------
+
+    def begin(self, number: int) -> None:
+        """Hears which commit a transaction begins after."""
+        with self._lock:
+            if number != self._published:
+                self._indexes.clear()  # somebody else wrote, or a commit did not say how it ended
+                self._published = number
+
+    def publish(self, number: int, changes: Changes) -> None:
+        """Says what a commit is about to change, before any search can see it."""
+        with self._lock:
+            self._published = number
+            for change in changes.all():
+                if change.chunk_keys is None:
+                    self._indexes.pop(change.table, None)
+                elif (index := self._indexes.get(change.table)) is not None:
+                    index.log.append((number, change.chunk_keys))
+                    index.logged += len(change.chunk_keys)
+
+    def withdraw(self) -> None:
+        """Forgets everything: a commit that was published failed, and may stand all the same."""
+        with self._lock:
+            self._indexes.clear()
+
+    def apply(self, number: int, changes: Changes) -> None:
+        """Brings what a commit changed into the codes."""
+        failure: Exception | None = None
+        for change in changes.all():
+            with self._lock:
+                index = self._indexes.get(change.table)
+            if index is None or change.chunk_keys is None:
+                continue
+            try:
+                if change.rows is None:
+                    index.codes.remove(change.chunk_keys)
+                else:
+                    places = range(len(change.chunk_keys))
+                    index.codes.put(change.chunk_keys, bytes(change.rows), places)
+            except Exception as error:
+                self._forget(change.table, index)
+                failure = error
+        with self._lock:
+            for index in self._indexes.values():
+                index.applied = number
+                while index.logged > _MOST_LOGGED:
+                    at, chunk_keys = index.log.popleft()
+                    index.logged -= len(chunk_keys)
+                    index.base = max(index.base, at)
+        if failure is not None:
+            raise failure
+
+    # --- a search's -------------------------------------------------------------------------------
+
+    def candidates(
+        self,
+        db: apsw.Connection,
+        table: str,
+        dimension: int,
+        query: bytes,
+        k: int,
+        within: Condition | None,
+    ) -> Candidates | Reason:
+        """The chunks of which the nearest ``k`` are to be told by their vectors, or why not.
+
+        Raises:
+            CorruptDatabaseError: The file holds no vectors that codes can be made of.
+        """
+        reads = reads_of(k, int8=self._int8)
+        found = self._usable(db, table, dimension, reads)
+        if not isinstance(found, tuple):
+            return found
+        index, number = found
+        applied = index.applied
+        allowed = None
+        if within is not None:
+            allowed = [row[0] for row in db.execute(within.sql, within.parameters)]
+            if len(allowed) <= reads:
+                return Candidates(allowed, True, frozenset())
+        chunk_keys = index.codes.search(query, index.candidates(k, reads), reads, allowed)
+        # After the scan: what changed while it ran was changed by a commit that is in the log.
+        with self._lock:
+            if number < index.base:
+                return "changing"
+            changed = index.changed_since(min(number, applied))
+        if len(changed) > _MOST_CHANGED:
+            return "changing"
+        same = [key for key in chunk_keys if key not in changed]
+        besides = changed if allowed is None else changed.intersection(allowed)
+        return Candidates([*same, *besides], len(chunk_keys) < reads, frozenset(same))
+
+    def forget(self, table: str) -> None:
+        """Has the codes of a table read again: they are not what the file holds."""
+        with self._lock:
+            self._indexes.pop(table, None)
+
+    def size(self, table: str) -> tuple[int, int]:
+        """(rows, bytes) of the codes of a table that are in memory now."""
+        with self._lock:
+            index = self._indexes.get(table)
+        return (0, 0) if index is None else (len(index.codes), index.codes.nbytes)
+
+    def chunk_keys(self, table: str) -> set[int] | None:
+        """Which chunks there are codes of; None where they were never asked for."""
+        with self._lock:
+            index = self._indexes.get(table)
+        return set(index.codes.keys()) if index is not None and index.is_loaded else None
+
+    # --- reading them -----------------------------------------------------------------------------
+
+    def _usable(
+        self, db: apsw.Connection, table: str, dimension: int, reads: int
+    ) -> tuple[Index, int] | Reason:
+        with self._lock:
+            index = self._indexes.get(table)
+        is_loaded = index is not None and index.is_loaded
+        rows = len(index.codes) if index is not None and is_loaded else _most_rows(db, table)
+        if rows * _USUAL_READS < self._exact_below_rows * reads:
+            return "small"
+        number = commits(db)
+        if index is not None and is_loaded:
+            if number >= index.base and (self._follows or number == index.base):
+                return index, number
+            if self._follows:
+                return "older"
+        if not self._loading.acquire(blocking=False):
+            return "loading"
+        try:
+            return self._load(db, table, dimension, number)
+        finally:
+            self._loading.release()
+
+    def _load(
+        self, db: apsw.Connection, table: str, dimension: int, number: int
+    ) -> tuple[Index, int] | Reason:
+        with self._lock:
+            index = self._indexes.get(table)
+            if index is not None and index.is_loaded:
+                if number < index.base:
+                    return "older"
+                if self._follows or number == index.base:
+                    return index, number  # another search was faster
+            if index is None or not self._follows:
+                # Codes of another process's file are read when it has not written for a while.
+                if index is not None and self._asked_at.get(table) != number:
+                    self._asked_at[table] = number
+                    return "behind"
+                base = self._published if self._follows else number
+                index = Index(_native.CodeIndex(dimension, int8=self._int8), base, base)
+                # From here on it hears of what changes: what is loaded is older than that.
+                self._indexes[table] = index
+        if number < index.base:
+            return "older"  # it was told of too late: the next search loads it
+        try:
+            _read_into(db, table, index.codes)
+        except BaseException:
+            self._forget(table, index)
+            raise
+        index.finish_loading()
+        with self._lock:
+            index.is_loaded = True
+        return index, number
+
+    def _forget(self, table: str, index: Index) -> None:
+        with self._lock:
+            if self._indexes.get(table) is index:
+                del self._indexes[table]
+
+
+_USUAL_READS = 22
+"""The point reads of a search for ten: ``exact_below_rows`` is said of these."""
+
+
+def reads_of(k: int, *, int8: bool) -> int:
+    """Vectors that are compared for the nearest ``k`` (measured; note 0040)."""
+    return k + k // 8 + 10 if int8 else 4 * k + 200
+
+
+def commits(db: apsw.Connection) -> int:
+    """The number of the last commit that changed vectors, as a snapshot has it."""
+    return int(only_row(db.execute("SELECT vector_commits FROM engine_state"))[0])
+
+
+def _most_rows(db: apsw.Connection, table: str) -> int:
+    """The rows of a vec0 table, or a little more: those of all blocks that it ever made."""
+    row = db.execute(f"SELECT max(rowid) FROM {quote(table + '_chunks')}").fetchone()
+    return 0 if row is None or row[0] is None else int(row[0]) * _native_rows(db, table)
+
+
+def _native_rows(db: apsw.Connection, table: str) -> int:
+    row = db.execute(f"SELECT size FROM {quote(table + '_chunks')} LIMIT 1").fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _read_into(db: apsw.Connection, table: str, codes: _native.CodeIndex) -> None:
+    """Reads vec0's own tables, block by block: through it a row costs twenty times as much."""
+    # From the vectors: the column that they call rowid has no index that a join by it would use.
+    blocks = db.execute(
+        f"SELECT c.validity, c.rowids, v.vectors FROM {quote(table + '_vector_chunks00')} AS v "
+        f"JOIN {quote(table + '_chunks')} AS c ON c.chunk_id = v.rowid"
+    )
+    count = 0
+    while part := [*islice(blocks, _BLOCKS_AT_ONCE)]:
+        validity, keys, vectors = zip(*part, strict=True)
+        codes.load(validity, keys, vectors)
+        count += len(part)
+    expected = db.execute(f"SELECT count(*) FROM {quote(table + '_chunks')}").get
+    if count != expected:
+        raise CorruptDatabaseError(
+            f"{db.filename} is damaged: {table} has vectors of {count} of its {expected} blocks; look "
+            "at admin.check_integrity()"
+        )
