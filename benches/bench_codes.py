@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alternating import Case, aim, compare
+from alternating import Case, aim, compare, keep
 from fathomdb import _native
 from fathomdb.embedders import registry
 from fathomdb.store import codes, profiles, schema, vectors
@@ -36,18 +36,16 @@ if TYPE_CHECKING:
 
 DIMENSION, LIMIT, QUERIES = 384, 10, 100
 SPEED, RECALL = 50.0, 0.995
+WORDNET = Path("/usr/share/wordnet")
 
 
 def main(arguments: list[str]) -> None:
-    glosses = None
-    if "--glosses" in arguments:
-        at = arguments.index("--glosses")
-        glosses = Path(arguments[at + 1])
-        del arguments[at : at + 2]
-    for count in [int(given) for given in arguments] or [100_000]:
+    for count in [int(given) for given in arguments] or [100_000, 1_000_000]:
         speed(count)
-    if glosses is not None:
-        texts = read_glosses(glosses)
+    if not WORDNET.exists():
+        print(f"no recall on real embeddings: {WORDNET} is not there; apt install wordnet-base")
+    elif not arguments:
+        texts = read_glosses(WORDNET)
         print(
             f"\n{'real embeddings, recall@k':40}{'codes':>10}{'rows':>10}{'candidates':>12}{'recall':>9}"
         )
@@ -101,8 +99,17 @@ def speed(count: int) -> None:
             loaded = time.perf_counter() - start
             size, memory = every.size(table)
             name = "sign and byte codes" if int8 else "sign codes"
+            most = 450 if int8 else 80
+            end = keep(
+                f"{name}, {count:,}: memory a vector",
+                memory / size,
+                "bytes",
+                target=f"under {most} bytes",
+                met=memory / size < most,
+                load_seconds=loaded,
+            )
             print(
-                f"{name}: read and measured in {loaded:.2f} s, {memory / size:.0f} bytes a vector"
+                f"{name}: read and measured in {loaded:.2f} s, {memory / size:.0f} bytes a vector{end}"
             )
             found = statistics.fmean(
                 len({key for key, _ in by_codes(query)} & {*nearest(rows, query, LIMIT)}) / LIMIT
@@ -192,8 +199,17 @@ def recall(
         len({*every.search(query.tobytes(), candidates, reads)} & {*nearest(rows, query, k)}) / k
         for query in queries
     )
-    said = aim(str(RECALL), found >= RECALL) if int8 and k == LIMIT else ""
     kind = "bytes" if int8 else "signs"
+    has_target = int8 and k == LIMIT
+    said = keep(
+        f"{name}, {kind}, recall@{k}",
+        found,
+        "recall",
+        target=f"at least {RECALL}" if has_target else None,
+        met=found >= RECALL,
+        rows=len(rows),
+        candidates=candidates,
+    )
     print(
         f"{name + f', {rows.shape[1]}, k={k}':40}{kind:>10}{len(rows):>10,}{candidates:>12,}{found:>9.4f}{said}"
     )
