@@ -1,9 +1,8 @@
 """Nearest neighbours by codes, against every vector compared by sqlite-vec and by NumPy.
 
-Sizes are arguments (100,000 without); 384 dimensions, made around random centres. With
-``--glosses FOLDER``, the unpacked ``usr/share/wordnet`` of Debian's wordnet-base, what is found is
-measured on real embeddings too: ``static`` over 100,000 glosses, MiniLM over 40,000, ``hashing`` over
-40,000, each asked by 300 others.
+Sizes are arguments (100,000 and 1,000,000 without); 384 dimensions, made around random centres. Where
+Debian's wordnet-base is installed, what is found is measured on real embeddings too: ``static`` over
+100,000 glosses, MiniLM over 40,000, ``hashing`` over 40,000, each asked by 300 others.
 """
 
 from __future__ import annotations
