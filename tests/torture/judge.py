@@ -204,6 +204,7 @@ def make_older(path: str) -> None:
         db.execute(f"INSERT INTO {table[1]} ({names}) SELECT {names} FROM kept")
         db.execute("DROP TABLE kept")
         db.execute("DROP TABLE tombstones")
+        db.execute("ALTER TABLE engine_state DROP COLUMN vector_commits")
         db.execute("ALTER TABLE engine_state DROP COLUMN wal_pending")
         db.execute("ALTER TABLE engine_state DROP COLUMN database_id")
         db.execute("PRAGMA user_version = 1")

@@ -313,6 +313,12 @@ def _check_nested(value: Any, node_id: str, depth: int) -> None:
                 raise InvalidInputError(
                     f"properties of node {node_id!r} are not JSON: the key {key!r} is not a string"
                 )
+            if "\0" in key:
+                # SQLite's JSON takes it for the end of the name: "a\0b" would be found as "a".
+                raise InvalidInputError(
+                    f"properties of node {node_id!r} have the name {key!r}, and a name must not "
+                    "contain a NUL character"
+                )
             if isinstance(item, (Mapping, list, tuple)):
                 _check_nested(item, node_id, depth + 1)
     else:

@@ -137,6 +137,8 @@ def property_names(what: str, key: object) -> tuple[str, ...]:
     names = key if isinstance(key, tuple) else (key,)
     if not names or not all(isinstance(name, str) for name in names):
         raise InvalidInputError(f"{what} must be a property name or a tuple of names, got {key!r}")
+    if any("\0" in name for name in names):
+        raise InvalidInputError(f"{what} must not contain a NUL character, got {key!r}")
     return tuple(check_utf8(what, name) for name in names)
 
 
