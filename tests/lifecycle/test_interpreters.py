@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -38,12 +39,15 @@ with fathomdb.testing.temporary(embedder=fathomdb.testing.DeterministicEmbedder(
 
 
 def _python(script):
+    # What measures the coverage of child processes does not load in a sub-interpreter, and says so.
+    environment = {name: at for name, at in os.environ.items() if not name.startswith("COVERAGE")}
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", "import sys\n" + script],
         check=True,
         capture_output=True,
         text=True,
         timeout=120,
+        env=environment,
     )
     assert ran.stderr == ""
     return ran.stdout.splitlines()
