@@ -214,17 +214,17 @@ class _Run:
             return
         if self.batch:  # what was read by row before it
             self._flush()
-        before = self.records
-        self.records += len(prepared)
-        for record in prepared:
-            self._note(record.node_id, has_text=bool(record.chunks))
         try:
             receipt = self._store(prepared)
         except InvalidInputError:
-            rows = enumerate(_rows(item, piece), before + 1)
-            self._write([_Pending(number, row.place, self._node(row)) for number, row in rows])
-        else:
-            self._count(receipt)
+            for row in _rows(item, piece):
+                self._take(row)
+            self._flush()
+            return
+        self.records += len(prepared)
+        for record in prepared:
+            self._note(record.node_id, has_text=bool(record.chunks))
+        self._count(receipt)
         self._tell()
 
     # --- batches ----------------------------------------------------------------------------------

@@ -160,6 +160,8 @@ def build(
             plain.is_json for plain in [*id_arrays, *text_arrays] if plain is not None
         ):
             return None
+        if any("\0" in str(batch.schema.field(name)) for name, _ in given):
+            return None  # no name of a property
         vectors = None if vector is None else _vectors(batch.column(vector))
         if vector is not None and vectors is None:
             return None

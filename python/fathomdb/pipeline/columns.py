@@ -40,20 +40,23 @@ def prepare(
     except InvalidInputError:
         return None
     limit = chunk_chars(columns.kind)
-    read = _native.read_records(
-        columns.rows,
-        kind=columns.kind,
-        ids=columns.ids,
-        id_is_optional=columns.id_is_optional,
-        texts=columns.texts,
-        keys=columns.keys,
-        properties=columns.properties,
-        are_json=columns.are_json,
-        id_bytes=MAX_ID_BYTES,
-        # In bytes, where the limits are in characters: close to them each record is looked at.
-        text_bytes=min(MAX_TEXT_CHARS, MAX_PROPERTIES_CHARS),
-        chunk_chars=limit,
-    )
+    try:
+        read = _native.read_records(
+            columns.rows,
+            kind=columns.kind,
+            ids=columns.ids,
+            id_is_optional=columns.id_is_optional,
+            texts=columns.texts,
+            keys=columns.keys,
+            properties=columns.properties,
+            are_json=columns.are_json,
+            id_bytes=MAX_ID_BYTES,
+            # In bytes, where the limits are in characters: close to them each record is looked at.
+            text_bytes=min(MAX_TEXT_CHARS, MAX_PROPERTIES_CHARS),
+            chunk_chars=limit,
+        )
+    except InvalidInputError:
+        return None  # a column that lies in memory as Arrow allows and we do not read
     if read is None:
         return None
     kind, source_ref = columns.kind, columns.source_ref

@@ -12,13 +12,14 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING
 
+import apsw
+
+from fathomdb.errors import CorruptDatabaseError
 from fathomdb.store import keys
 from fathomdb.store.connection import quote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import apsw
 
 ROWS = 64
 """Rows in a block: with sqlite-vec's default of 1,024 a point read costs 200 us instead of 30."""
@@ -40,6 +41,7 @@ def append(
 
     Raises:
         apsw.ConstraintError: A row of one of these keys is there.
+        CorruptDatabaseError: The newest block is not as sqlite-vec writes it.
     """
     filled = _fill_newest(db, table, row_keys, vectors, row_bytes)
     if filled < len(row_keys):
@@ -57,12 +59,19 @@ def _fill_newest(
     if newest is None:
         return 0
     block, validity, keys_there = newest[0], bytearray(newest[1]), bytearray(newest[2])
+    if (len(validity), len(keys_there)) != (ROWS // 8, ROWS * _KEY_BYTES):
+        raise _damaged(db, table)
     free = [row for row in range(ROWS) if not validity[row >> 3] >> (row & 7) & 1]
     free = free[: len(row_keys)]
     if not free:
         return 0
-    stored = db.blob_open("main", f"{table}_vector_chunks00", "vectors", block, True)
+    try:
+        stored = db.blob_open("main", f"{table}_vector_chunks00", "vectors", block, True)
+    except apsw.SQLError as error:  # there is no such row
+        raise _damaged(db, table) from error
     with stored:
+        if stored.length() != ROWS * row_bytes:
+            raise _damaged(db, table)
         for place, row in enumerate(free):
             validity[row >> 3] |= 1 << (row & 7)
             at = _KEY_BYTES * row
@@ -115,4 +124,11 @@ def _add_blocks(
         f"INSERT INTO {quote(table + '_rowids')} (rowid, chunk_id, chunk_offset) "
         f"SELECT value, ?1 + (rowid - 1) / {ROWS}, (rowid - 1) % {ROWS} FROM carray(?2)",
         (first, keys.ints(row_keys)),
+    )
+
+
+def _damaged(db: apsw.Connection, table: str) -> CorruptDatabaseError:
+    return CorruptDatabaseError(
+        f"{db.filename} is damaged: the newest block of {table} is not whole; look at "
+        "admin.check_integrity(), and have admin.repair() make the index anew"
     )

@@ -34,6 +34,8 @@ _MOST_LOGGED = 65_536
 _SAMPLES = 16
 _NEAREST = 10
 """Rows whose nearest ten say how far signs can be trusted, whatever the model (note 0040)."""
+_SMALL_GROWTH = 4_096
+"""Rows more than twice what was measured that do not have the codes read again."""
 _BLOCKS_AT_ONCE = 64
 """vec0 blocks that are read before they are coded: 6 MB at 384 dimensions."""
 
@@ -104,6 +106,11 @@ class Index:
         self.codes.finish_loading()
         self.needed = self.codes.candidates_needed(_SAMPLES, _NEAREST)
         self.needed_of = max(1, len(self.codes))
+
+    @property
+    def has_outgrown(self) -> bool:
+        """Whether there are so many more rows than were measured that they may be of another sort."""
+        return len(self.codes) > 2 * self.needed_of + _SMALL_GROWTH
 
     def candidates(self, k: int, reads: int) -> int:
         """Rows nearest by their signs that are worth a closer look, by bytes or by vectors."""
@@ -221,6 +228,9 @@ class Codes:
         if not isinstance(found, tuple):
             return found
         index, number = found
+        if index.has_outgrown:
+            self._forget(table, index)  # what was measured of its first rows says little of these
+            return "loading"
         applied = index.applied
         allowed = None
         if within is not None:
@@ -229,10 +239,11 @@ class Codes:
                 return Candidates(allowed, True, frozenset())
         chunk_keys = index.codes.search(query, index.candidates(k, reads), reads, allowed)
         # After the scan: what changed while it ran was changed by a commit that is in the log.
+        since = min(number, applied)
         with self._lock:
-            if number < index.base:
+            if since < index.base:
                 return "changing"
-            changed = index.changed_since(min(number, applied))
+            changed = index.changed_since(since)
         if len(changed) > _MOST_CHANGED:
             return "changing"
         same = [key for key in chunk_keys if key not in changed]

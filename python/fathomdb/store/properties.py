@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 PREFIX = "property_"
 
 _DEFINITION = re.compile(
-    r"CREATE INDEX \S+ ON nodes \(kind, json_extract\(properties, '(.*)'\)\) "
-    r"WHERE superseded_cursor IS NULL AND kind = '(.*)'",
+    r"CREATE INDEX \S+ ON nodes \(kind, json_extract\(properties, '((?:[^']|'')*)'\)\) "
+    r"WHERE superseded_cursor IS NULL AND kind = '((?:[^']|'')*)'",
     re.DOTALL,
 )
 

@@ -55,11 +55,11 @@ class Transaction:
                 db.execute("SELECT cursor, fence, wal_pending, vector_commits FROM engine_state")
             )
             self._stored_cursor, self._stored_fence = _counted(row[0]), _counted(row[1])
+            self._stored_vector_commits = _counted(row[3])
         except BaseException:
             self.rollback()  # or the next BEGIN would find this one open
             raise
         self._was_pending = bool(row[2])
-        self._stored_vector_commits = int(row[3])
         if codes is not None:
             codes.begin(self._stored_vector_commits)
         self.fts = fts.PendingRows(db)
@@ -167,6 +167,6 @@ def _counted(number: int) -> int:
     if 0 <= number < BEYOND_ANY_COUNT:
         return number
     raise CorruptDatabaseError(
-        f"the file counts its commits or fences to {number}, which cannot be; restore a backup, or "
+        f"the file counts its commits, fences or changes of vectors to {number}, which cannot be; restore a backup, or "
         "look at admin.check_integrity() with read_only=True"
     )

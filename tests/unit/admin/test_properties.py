@@ -166,3 +166,12 @@ def test_what_is_no_name_is_refused(db, name):
 def test_an_index_that_is_not_ours_is_a_finding(db):
     inside.in_writer(db, lambda tx: tx.db.execute("CREATE INDEX property_x ON nodes (kind)"))
     assert ["property_x" in str(found) for found in db.admin.check_integrity().findings] == [True]
+
+
+def test_a_kind_that_looks_like_the_rest_of_a_definition_is_read_back(db):
+    kind = "x')) WHERE superseded_cursor IS NULL AND kind = 'y"
+    db.write(Node(kind, "one", "text", {"p": 1}))
+    assert db.admin.index_property(kind, "p")
+    assert not db.admin.index_property(kind, "p")
+    assert db.admin.check_integrity().ok
+    assert db.admin.drop_property_index(kind, "p")

@@ -10,7 +10,14 @@ import sys
 import numpy as np
 import pytest
 
-from fathomdb import EngineConfig, InvalidInputError, MissingExtraError, NonFiniteVectorError
+from fathomdb import (
+    Chunk,
+    EngineConfig,
+    InvalidInputError,
+    MissingExtraError,
+    Node,
+    NonFiniteVectorError,
+)
 from fathomdb.ingest import mapping, run, table
 from fathomdb.testing import DeterministicEmbedder, RecordingEmbedder
 
@@ -229,8 +236,6 @@ def test_of_the_same_id_in_one_table_the_last_one_wins(db):
 
 
 def test_a_row_that_only_the_write_refuses_is_found(db):
-    from fathomdb import Chunk, Node
-
     db.write(Node("Row", "owner", chunks=[Chunk("mine", chunk_id="b#0")]))
 
     report = db.ingest(
@@ -311,3 +316,29 @@ def test_vectors_are_copied_before_they_are_checked(open_db, by_column):
     values[:] = 0
 
     assert db.raw_vector_search([0, 1, 0, 0], limit=1)[0].node_id == "b"
+
+
+def test_a_buffer_that_is_not_aligned_is_read_by_row(db):
+    numbers = pa.py_buffer(b"\0" + (7).to_bytes(8, "little") + (8).to_bytes(8, "little")).slice(1)
+    odd = pa.Array.from_buffers(pa.int64(), 2, [None, numbers])
+    rows = pa.RecordBatch.from_arrays(
+        [pa.array(["a", "b"]), pa.array(["x", "y"]), odd], ["id", "text", "n"]
+    )
+    assert db.ingest(rows, kind="Doc").written == 2
+    assert [db.get(name).properties for name in "ab"] == [{"n": 7}, {"n": 8}]
+
+
+def test_a_row_that_cannot_be_read_is_one_error_of_a_commit_that_was_refused(db):
+    db.write(Node("Doc", "owner", chunks=[Chunk("text", "x#0")]))
+    rows = pa.table({"id": ["x"], "text": ["y"], "at": pa.array([2**62], pa.timestamp("us"))})
+    report = db.ingest(rows, kind="Doc", properties=[], on_error="collect")
+    assert (report.records, len(report.errors)) == (1, 1)
+
+
+def test_a_name_with_a_nul_in_parquet_is_refused_as_in_a_dict(db, tmp_path):
+    pytest.importorskip("pyarrow.parquet").write_table(
+        pa.table({"id": ["x"], "text": ["y"], "a\0b": [1]}), tmp_path / "t.parquet"
+    )
+    with pytest.raises(InvalidInputError, match="NUL"):
+        db.ingest(tmp_path / "t.parquet", kind="Doc")
+    assert db.count("Doc") == 0

@@ -257,6 +257,30 @@ def test_a_snapshot_from_before_too_many_changes_compares_every_vector(db):
         assert search_in(before, db, "text 6") == (expected, ["changing"])
 
 
+def test_codes_that_have_outgrown_what_was_measured_are_read_again(db, monkeypatch):
+    monkeypatch.setattr(codes, "_SMALL_GROWTH", 10)
+    assert [look["by"] for look in by(db, "text 5")[1]] == ["codes"]
+    db.write(nodes(600, 700))
+    db.admin.drain_vector_projection()
+    assert [look["by"] for look in by(db, "text 5")[1]] == ["exact"]
+    assert [look["by"] for look in by(db, "text 5")[1]] == ["codes"]
+    assert db.admin.get_vec_index_status("Doc").codes_rows == 1300
+
+
+def test_a_change_that_is_forgotten_while_a_search_scans_has_it_compare_every_vector(db):
+    by(db, "text 5")
+    every = db._runtime.codes
+    ((table, index),) = every._indexes.items()
+    blob = vector_of("text 7").tobytes()
+    with db._runtime.snapshot() as connection:
+        at = codes.commits(connection)
+        index.applied, index.base = (
+            at - 1,
+            at,
+        )  # published and not applied, then applied and trimmed
+        assert every.candidates(connection, table, DIMENSION, blob, 5, None) == "changing"
+
+
 def test_what_a_search_is_not_sure_to_see_in_the_codes_it_reads(db, monkeypatch):
     by(db, "text 6")
     whole = codes.Codes.apply

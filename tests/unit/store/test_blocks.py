@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fathomdb.errors import CorruptDatabaseError
 from fathomdb.store import blocks
 from fathomdb.store.connection import open_writer
 
@@ -98,4 +99,23 @@ def test_a_key_that_is_there_is_refused(tmp_path):
         for keys in ([4, 2], [*range(100, 200), 3]):
             with pytest.raises(apsw.ConstraintError), db:
                 blocks.append(db, "ours", keys, memoryview(b"".join(map(vector, keys))), ROW_BYTES)
+        assert inside(db, "ours") == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE ours_chunks SET validity = x'01'",
+        "UPDATE ours_chunks SET rowids = x''",
+        "UPDATE ours_vector_chunks00 SET vectors = x'00'",
+        "DELETE FROM ours_vector_chunks00",
+    ],
+)
+def test_a_newest_block_that_is_damaged_is_told_and_not_written(tmp_path, damage):
+    with two_tables(tmp_path / "two.db") as db:
+        append(db, [1, 2, 3])
+        db.execute(damage)
+        before = inside(db, "ours")
+        with pytest.raises(CorruptDatabaseError, match=r"newest block of ours.*repair"), db:
+            blocks.append(db, "ours", [4], memoryview(vector(4)), ROW_BYTES)
         assert inside(db, "ours") == before
