@@ -130,7 +130,7 @@ def verdict(target: dict[str, Any], benches: dict[str, Bench]) -> str:
 
 
 def headline(figure: Figure) -> str:
-    if "ratio" in figure:
+    if "ratio" in figure and str(figure.get("target", "")).endswith("x"):
         return f"{figure['ratio']:.2f}x"
     value = f"{number(figure['ours'])} {figure['unit']}".strip()
     if "p99" in figure:
