@@ -100,13 +100,20 @@ def _passing(
     taken: Counter[int] = Counter()
     useful = looked = 0
     page = wanted if where.condition == EVERYTHING else max(PAGE, wanted)
+    allowed: NDArray[np.bool_] | None = None
     while True:
-        keys = selection.best(looked + page)[looked:]
+        keys = selection.best(looked + page, allowed)[looked:]
         if not len(keys):
             return kept
         passing = chunks.passing(db, keys, where.condition)
-        if not looked and where.condition != EVERYTHING and len(passing) < RARELY * len(keys):
-            return _of_filter(db, selection, where, wanted)
+        is_first = allowed is None and not looked and where.condition != EVERYTHING
+        if is_first and len(passing) < RARELY * len(keys):
+            # A filter that few chunks pass: all of them, or those that are selected too.
+            of_filter = postings.of_filter(db, where.condition)
+            if len(of_filter) <= WHOLE_FILTER:
+                return dict(chunks.passing(db, of_filter, EVERYTHING))
+            allowed = np.isin(selection.keys, of_filter, assume_unique=True)
+            continue
         for chunk_key, node_key in passing:
             taken[node_key] += 1
             if taken[node_key] <= READ_PER_NODE * per_node:
@@ -115,11 +122,3 @@ def _passing(
             if useful == wanted:
                 return kept
         looked, page = looked + len(keys), 4 * page
-
-
-def _of_filter(db: Connection, selection: _Selection, where: Filter, wanted: int) -> dict[int, int]:
-    """The same for a filter that few chunks pass: all of them, or those that are selected too."""
-    keys = postings.of_filter(db, where.condition)
-    if len(keys) > WHOLE_FILTER:
-        keys = selection.best(wanted, np.isin(selection.keys, keys, assume_unique=True))
-    return dict(chunks.passing(db, keys, EVERYTHING))

@@ -163,6 +163,17 @@ def test_a_node_of_many_chunks_leaves_room_for_others():
         assert "long" in {hit.node_id for hit in hits}
 
 
+def test_a_node_of_many_chunks_leaves_room_for_others_that_pass_a_rare_filter():
+    with temporary(embedder=False) as db:
+        db.write(Node("Doc", f"other{n}", "needle common", {"k": 0}) for n in range(2_000))
+        db.write(Node("Doc", "long", None, {"k": 1}, chunks=["needle common"] * 1_200))
+        db.write(Node("Doc", f"n{n}", "needle common", {"k": 1}) for n in range(20))
+        for part in "ab":
+            db.write(Node("Fill", f"{part}{n}", "common word") for n in range(6_000))
+        hits = db.text_search("needle common", where={"k": 1}, limit=20)
+        assert len({hit.node_id for hit in hits}) == 20
+
+
 def test_an_explained_search_says_which_words_select(db):
     explained = db.text_search("only4999 third everywhere", explain=True).explanation
     assert explained["text_expression"] == '"only4999" OR "third" OR "everywhere"'
