@@ -85,6 +85,24 @@ GUARDS = {
         "WHERE state = 'inflight' AND attempts >= ?2 AND last_error = ?3 AND 0 < \"",
         "tests/unit/pipeline/test_recover.py",
     ),
+    "codes forget what was rolled back": Guard(
+        "store/transaction.py",
+        "        self.vectors.undo()\n",
+        "",
+        "tests/unit/search/test_codes.py",
+    ),
+    "a search reads what the codes may not have yet": Guard(
+        "store/codes.py",
+        "besides = changed if allowed",
+        "besides = set() if allowed",
+        "tests/unit/search/test_codes.py",
+    ),
+    "a commit that raised and stands is in no codes": Guard(
+        "store/transaction.py",
+        "            self._codes.withdraw()\n",
+        "            pass\n",
+        "tests/unit/search/test_codes.py",
+    ),
     "nothing is committed to a file that is gone": Guard(
         "actors/writer.py",
         "            self._presence.check_owned()\n",

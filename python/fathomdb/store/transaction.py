@@ -167,6 +167,6 @@ def _counted(number: int) -> int:
     if 0 <= number < BEYOND_ANY_COUNT:
         return number
     raise CorruptDatabaseError(
-        f"the file counts its commits, fences or changes of vectors to {number}, which cannot be; restore a backup, or "
-        "look at admin.check_integrity() with read_only=True"
+        f"the file counts its commits, fences or changes of vectors to {number}, which cannot be; "
+        "restore a backup, or look at admin.check_integrity() with read_only=True"
     )

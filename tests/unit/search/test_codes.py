@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+import threading
 
 import apsw
 import numpy as np
@@ -13,7 +14,8 @@ import pytest
 import fathomdb
 from fathomdb import Chunk, EmbedderIdentity, Node
 from fathomdb.config import EngineConfig
-from fathomdb.store import codes
+from fathomdb.store import codes, vectors
+from fathomdb.store.transaction import Transaction
 from fathomdb.testing import temporary
 
 SEED = 20261123
@@ -182,6 +184,53 @@ def test_what_was_rolled_back_was_never_there(db, monkeypatch):
         with pytest.raises(RefusedError):
             db.write(retire=["n6"])
     assert by(db, "text 6", limit=1)[0] == ["n6"]
+    assert_finds_the_same(db, "text 6", limit=5)
+    assert_codes_are_of_the_table(db)
+
+
+def test_a_request_that_is_rolled_back_in_a_group_changes_no_codes(db):
+    assert_finds_the_same(db, "text 6", limit=5)
+    begun, go = threading.Event(), threading.Event()
+
+    def hold(_):
+        begun.set()
+        assert go.wait(30)
+
+    def refused(tx):
+        (key,) = tx.db.execute("SELECT chunk_key FROM chunks WHERE chunk_id = 'n6#0'").fetchone()
+        vectors.delete(tx.db, "Doc", [key], tx.vectors)
+        raise RefusedError
+
+    submit = db._runtime._owned.writer.submit
+    submit(hold, timeout_seconds=30.0)
+    assert begun.wait(30)
+    first = submit(refused, timeout_seconds=30.0)
+    second = submit(lambda tx: tx.cursor(), timeout_seconds=30.0)
+    go.set()  # both are of one commit
+    assert second.result(30)
+    with pytest.raises(RefusedError):
+        first.result(30)
+    assert by(db, "text 6", limit=1)[0] == ["n6"]
+    assert_finds_the_same(db, "text 6", limit=5)
+    assert_codes_are_of_the_table(db)
+
+
+def test_a_commit_that_raises_and_stands_all_the_same_is_not_missed(db, monkeypatch):
+    assert_finds_the_same(db, "text 6", limit=5)
+    whole = Transaction.commit
+
+    def commit(self):
+        whole(self)
+        raise apsw.IOError
+
+    db.write(nodes(5000, 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(Transaction, "commit", commit)
+        with pytest.raises(fathomdb.StorageError):
+            db.write(retire=["n6"])
+    assert db.get("n6") is None
+    for n in range(3):
+        db.write(retire=[f"n{n}"])
     assert_finds_the_same(db, "text 6", limit=5)
     assert_codes_are_of_the_table(db)
 
