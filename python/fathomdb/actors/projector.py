@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fathomdb.actors.counters import Counters, Progress
+    from fathomdb.actors.reading import Reading
     from fathomdb.actors.rounds import Models, MustStop, OnApplied
     from fathomdb.actors.run import Run
     from fathomdb.actors.writer import WriterActor
@@ -59,6 +60,7 @@ class VectorProjectionActor(Actor):
         self,
         writer: WriterActor,
         readers: ReaderPool,
+        reading: Reading,
         config: EngineConfig,
         counters: Counters,
         progress: Progress,
@@ -70,7 +72,7 @@ class VectorProjectionActor(Actor):
         self._woken = threading.Event()
         self._woken.set()  # there may be work from before
         self._around = Surroundings(
-            writer, readers, config, counters, progress, self._changed, self._woken
+            writer, readers, reading, config, counters, progress, self._changed, self._woken
         )
         self._rounds = Rounds(self._around, lambda: self._wakes, self._go)
         self._config = config

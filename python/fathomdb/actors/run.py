@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fathomdb.actors.batch import Shares
     from fathomdb.actors.counters import Counters, Progress
     from fathomdb.actors.model import Model
+    from fathomdb.actors.reading import Reading
     from fathomdb.actors.writer import Operation, WriterActor
     from fathomdb.config import EngineConfig
     from fathomdb.pipeline.claim import Claim
@@ -44,6 +45,9 @@ With one, each batch of a fast embedder is a commit of its own, and the writer w
 with three, batches that wait share a commit (measured: 60,000 rows/s against 50,000).
 """
 
+REST_SHARE = 0.5
+"""How long backfill rests beside reads, as a share of the engine's own part of its last batch."""
+
 POLL_SECONDS = 1.0
 """How often a run looks unasked whether the embedder is free: a search may have blocked it."""
 
@@ -54,6 +58,7 @@ class Surroundings:
 
     writer: WriterActor
     readers: ReaderPool
+    reading: Reading
     config: EngineConfig
     counters: Counters
     progress: Progress
@@ -114,6 +119,10 @@ class Run:
         self._claiming: deque[tuple[Future[Claim], int]] = deque()
         self._news = 1  # counts the applies and commits that may have brought something to claim
         self._dry = 0  # the news as of which a claim found nothing
+        # Of the engine's own part of a batch, not the embedder's: since when, and how much so far.
+        self._working_since = self._clock.monotonic()
+        self._worked_seconds = 0.0
+        self._rests_until = self._working_since
 
     @property
     def claims(self) -> int:
@@ -176,8 +185,12 @@ class Run:
                     # Not earlier: a claim from before that commit does not see its work.
                     self._around.woken.clear()
                     self._news += 1
-                claiming = self._settling.call(self._claim(), self._sizes().incremental)
-                self._claiming.append((claiming, self._news))
+                lanes = self._lanes()
+                self._working_since = self._clock.monotonic()
+                claiming = self._settling.call(self._claim(lanes), self._sizes().incremental)
+                # One for fresh work alone says nothing of the rest.
+                heard = self._dry if lanes is claim.FRESH_ONLY else self._news
+                self._claiming.append((claiming, heard))
             # Counted first: a claim from before a settled batch must be heard before it. What it
             # did not find may be there now.
             settled = self._settling.answered
@@ -186,12 +199,18 @@ class Run:
                 if claimed.count:
                     self._claims += 1
                     self._window.append(self._begin(claimed))
+                    self._note_worked()
                 else:
                     self._dry = self._claiming[0][1]
                 # Not before its batch is in the window, or a failure would leave it claimed.
                 self._claiming.popleft()
             for _ in range(settled):
-                self._settling.collect()
+                claimed = self._settling.collect()
+                self._note_worked()
+                if not claimed.incremental:
+                    now, rest = self._clock.monotonic(), REST_SHARE * self._worked_seconds
+                    self._rests_until = max(now, self._rests_until) + rest
+                self._worked_seconds = 0.0
                 self._on_applied(self.tally)
                 self._news += 1
             if stopped_by is not None:
@@ -201,9 +220,10 @@ class Run:
                 if batch.outcome is not None:
                     self._apply(batch, batch.outcome, claim_more=stopped_by is None)
                     self._window.remove(batch)
-            if self._window or self._settling or self._claiming:
+            under_way = self._window or self._settling or self._claiming
+            if under_way or (stopped_by is None and self._may_have_more()):
                 self._wait(may_claim=stopped_by is None)
-            elif stopped_by is not None or not self._wants_more():
+            else:
                 if stopped_by is None:
                     self._mark_fresh()
                 return stopped_by or "idle"
@@ -228,14 +248,41 @@ class Run:
         one place more: its fresh work must not wait for that.
         """
         if self._one_tick:
-            return self._ticks == 0
+            return self._may_have_more()
         woken = self._around.woken.is_set()
         if len(self._settling) >= self._most():
             return False
         if self._is_full():
             may_wait = any(batch.claim.may_wait for batch in self._window)
             return woken and may_wait and self._claimed() == self._most()
-        return woken or self._dry < self._news
+        return woken or (self._dry < self._news and not self._gives_way)
+
+    def _may_have_more(self) -> bool:
+        """Whether a claim may still find something, now or when it need not give way any more."""
+        if self._one_tick:
+            return self._ticks == 0
+        return self._around.woken.is_set() or self._dry < self._news
+
+    @property
+    def _gives_way(self) -> bool:
+        """Whether backfill waits, since someone reads and a batch of it is or was just stored.
+
+        After each it rests for REST_SHARE of the engine's own part of it, so that reads have some of
+        the time to themselves, and backfill still comes on (decision 0058).
+        """
+        return self._is_beside_reads and (
+            self._settling.has_backfill or self._clock.monotonic() < self._rests_until
+        )
+
+    @property
+    def _is_beside_reads(self) -> bool:
+        """Whether someone reads, and nobody waits for this run."""
+        return self._deadline is None and not self._one_tick and self._around.reading.is_on
+
+    def _note_worked(self) -> None:
+        now = self._clock.monotonic()
+        self._worked_seconds += now - self._working_since
+        self._working_since = now
 
     def _claimed(self) -> int:
         return sum(batch.outcome is None for batch in self._window) + len(self._claiming)
@@ -248,15 +295,16 @@ class Run:
 
     # --- claim and verify -------------------------------------------------------------------------
 
-    def _claim(self) -> Operation[Claim]:
+    def _lanes(self) -> claim.Lanes:
+        """Where the next tick's claim looks."""
+        if self._is_full() or self._gives_way:
+            return claim.FRESH_ONLY
+        self._ticks += 1
+        return claim.FRESH_FIRST if self._ticks % BACKFILL_EVERY else claim.BACKFILL_FIRST
+
+    def _claim(self, lanes: claim.Lanes) -> Operation[Claim]:
         """The next tick's claim, as an operation of the writer."""
         model, now_ms = self._model, self._now_ms()
-        if self._is_full():
-            lanes = claim.FRESH_ONLY
-        else:
-            self._ticks += 1
-            backfill = self._ticks % BACKFILL_EVERY == 0
-            lanes = claim.BACKFILL_FIRST if backfill else claim.FRESH_FIRST
 
         def operation(tx: Transaction) -> Claim:
             return claim.claim(tx, model.profile.profile_id, self._sizes(), now_ms, lanes)
@@ -343,12 +391,13 @@ class Run:
                 self._learn_dimension(learned)
         came_to = outcome.of_batch(batch.claim, batch.verified, embedded, model.profile.dimension)
         batch.came_to = came_to
+        self._working_since = self._clock.monotonic()
         if embedded.outage is not None:
             self.tally.unavailable_ticks += 1
             model.pause(embedded.outage, batch.claim.erasures)
             self._around.progress.bump()
-        elif claim_more and self._wants_more():
-            claiming = self._settling.begin_and_claim(came_to, self._claim())
+        elif claim_more and not self._is_beside_reads and self._wants_more():
+            claiming = self._settling.begin_and_claim(came_to, self._claim(self._lanes()))
             self._claiming.append((claiming, self._news))
             return
         self._settling.begin(came_to)
@@ -419,6 +468,8 @@ class Run:
             ends.extend(end for batch in self._window if (end := batch.ends_at) is not None)
             if may_claim and self._deadline is not None:
                 ends.append(self._deadline)
+            if may_claim and self._rests_until > now:
+                ends.append(self._rests_until)
             self._around.changed.wait_for(something, max(0.0, min(ends) - now))
 
     def _now_ms(self) -> int:

@@ -9,7 +9,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from fathomdb.actors.counters import Counters, Progress
 from fathomdb.actors.event_loop import EventLoop
 from fathomdb.actors.models import Models, NoModel, Parts
 from fathomdb.actors.projector import VectorProjectionActor
+from fathomdb.actors.reading import Reading
 from fathomdb.actors.rebuilder import RebuildActor
 from fathomdb.actors.steady_clock import SteadyClock
 from fathomdb.actors.writer import Operation, T, WriterActor
@@ -79,6 +79,7 @@ class Runtime:
         self.auto_enable = auto_enable
         self.codes = codes
         self._readers = readers
+        self._reading = Reading(config.clock)
         self._owned = owned
         self._pid = os.getpid()
         self._closed = False
@@ -108,7 +109,13 @@ class Runtime:
         self.rebuilder: RebuildActor | None = None
         if owned is not None:
             self.projector = VectorProjectionActor(
-                owned.writer, readers, config, self.counters, self.progress, background=background
+                owned.writer,
+                readers,
+                self._reading,
+                config,
+                self.counters,
+                self.progress,
+                background=background,
             )
             self.rebuilder = RebuildActor(owned.writer, readers, config, self.projector.wake)
         self.models = Models(
@@ -166,10 +173,12 @@ class Runtime:
         if self._closed:
             raise EngineClosedError(f"the engine on {self.path} is closed; open the file again")
 
-    def snapshot(self) -> AbstractContextManager[Connection]:
-        """A read snapshot."""
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A read snapshot, for whose time backfill gives way."""
         self.check()
-        return self._readers.snapshot()
+        with self._reading, self._readers.snapshot() as db:
+            yield db
 
     def write(
         self, operation: Operation[T], *, timeout_seconds: float | None = None, weight: int = 1

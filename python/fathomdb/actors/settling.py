@@ -78,6 +78,11 @@ class Settling:
         return len(self._under_way)
 
     @property
+    def has_backfill(self) -> bool:
+        """Whether one of them is backfill."""
+        return any(not outcome.claim.incremental for _, outcome in self._under_way)
+
+    @property
     def answered(self) -> int:
         """How many claims, from the one that was sent first on, ``collect`` need not wait for."""
         return sum(1 for _ in itertools.takewhile(lambda sent: sent[0].done(), self._under_way))
@@ -115,14 +120,15 @@ class Settling:
         self._under_way.append((settled, outcome))
         return claimed
 
-    def collect(self) -> None:
-        """Counts the claim that was sent first, and waits until it is settled.
+    def collect(self) -> Claim:
+        """Counts the claim that was sent first, waits until it is settled, and returns it.
 
         Raises:
             FathomError: It could not be settled; it is stranded.
         """
         reply, outcome = self._under_way.popleft()
         self._count(reply, outcome)
+        return outcome.claim
 
     def settle_stranded(self) -> None:
         """Gives back what runs before could not settle; what fails again stays stranded."""

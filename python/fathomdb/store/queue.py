@@ -157,7 +157,7 @@ def progress(db: apsw.Connection, chunk_ids: Sequence[str]) -> tuple[int, int, i
     return int(row[0]), int(row[1]), int(row[2])
 
 
-COUNTED_WORK = 10_000
+COUNTED_WORK = 1_000
 """Waiting rows that a search looks at to say how many match its filter; more are not counted."""
 
 
