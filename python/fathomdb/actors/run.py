@@ -347,6 +347,9 @@ class Run:
     def _shares(self, verified: Verified, found: Found) -> Shares:
         """The texts that a batch before this one embeds already, or has just embedded."""
         shares: Shares = {}
+        asked = set(verified.content_hashes)
+        if all(asked.isdisjoint(lender.place_of) for lender in self._unsettled):
+            return shares  # as nearly always
         places: dict[bytes, list[int]] = {}
         for place, content_hash in enumerate(verified.content_hashes):
             if place not in found:

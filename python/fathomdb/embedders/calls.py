@@ -23,6 +23,8 @@ def cut_calls(
 
     None is no limit. A text that has more tokens alone is a call of its own.
     """
+    if items is None and tokens is None:
+        return [(0, len(texts))] if texts else []
     calls: list[tuple[int, int]] = []
     start = filled = 0
     for n, text in enumerate(texts):

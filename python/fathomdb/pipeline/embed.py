@@ -78,14 +78,19 @@ def embed(
     Identical texts are embedded once, those in a place to ``skip`` not at all. A call has ``call_tokens`` estimated tokens at most, or one
     text. Returns (as the generator's value) an EmbedOutcome.
     """
-    places: dict[bytes, list[int]] = {}
+    # The first place of each text, and beside it the others, which hardly ever are: a list for each
+    # text would be most of what the garbage collector is called for in a drain.
+    first_of: dict[bytes, int] = {}
+    twins: dict[int, list[int]] = {}
     for place, content_hash in enumerate(content_hashes):
         if place in skip:
             continue
-        places.setdefault(content_hash, []).append(place)
-    shared = list(places.values())
+        first = first_of.setdefault(content_hash, place)
+        if first != place:
+            twins.setdefault(first, []).append(place)
+    firsts = [*first_of.values()]
     outcome = EmbedOutcome()
-    distinct = [texts[group[0]] for group in shared]
+    distinct = [texts[place] for place in firsts]
     # Who stood alone when it failed, and no call has passed since: was it the text, or an outage?
     doubtful: dict[int, str] = {}
     doubts, most_doubts = 0, 1
@@ -99,7 +104,9 @@ def embed(
                 outcome.outage = error
                 return outcome
             alone = stop - start == 1
-            blamed = dict.fromkeys(itertools.chain(*shared[start:stop]), describe(error))
+            of_call = firsts[start:stop]
+            of_call += itertools.chain.from_iterable(twins.get(first, ()) for first in of_call)
+            blamed = dict.fromkeys(of_call, describe(error))
             if isinstance(error, EmbedTimeoutError) and error.stuck:
                 (outcome.errors if alone else outcome.suspects).update(blamed)
                 outcome.outage = error
@@ -119,9 +126,10 @@ def embed(
                 return outcome
         else:
             most_doubts = max(most_doubts, 2)
-            for n in range(start, stop):
-                for place in shared[n]:
-                    outcome.vectors[place] = (packed, n - start)
+            for n, place in enumerate(firsts[start:stop]):
+                outcome.vectors[place] = (packed, n)
+                if place in twins:
+                    outcome.vectors |= dict.fromkeys(twins[place], (packed, n))
         outcome.errors |= doubtful
         doubtful, doubts = {}, 0
     if doubtful:
