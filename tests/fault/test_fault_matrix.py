@@ -44,6 +44,10 @@ NOT_FOR_REPAIR = (
     "work_due_in_a_thousand_years",
     "a_process_that_is_a_word",
     "every_model_is_gone",
+    "a_count_of_changed_vectors_below_nothing",
+    "a_count_of_changed_vectors_that_leaves_none_after_it",
+    "a_count_of_changed_vectors_that_is_missing",
+    "a_count_of_changed_vectors_that_is_a_word",
 )
 # Made once, by sqlite-vec, for whoever reads the file with another version; nothing reads it here.
 NEVER_READ = {f"{table}_info" for table in (DOC, NOTE)}
