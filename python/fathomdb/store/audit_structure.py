@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from fathomdb.identity import EmbedderIdentity
 from fathomdb.store import fts, indexes, profiles, properties, schema, vectors
-from fathomdb.store.findings import Finding
 from fathomdb.store.connection import is_count
+from fathomdb.store.findings import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
