@@ -13,7 +13,9 @@ TESTS = ROOT / "tests"
 
 def lessons() -> dict[int, list[str]]:
     """What stands in backquotes, by lesson: files and folders, and names of tests in the last file."""
-    rows = re.findall(r"^\| (\d+)\. [^|]+\|(.+)\|$", (TESTS / "README.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| (\d+)\. [^|]+\|(.+)\|$", (TESTS / "README.md").read_text(), re.MULTILINE
+    )
     return {int(number): re.findall(r"`([^`]+)`", held) for number, held in rows}
 
 
@@ -33,6 +35,6 @@ def test_each_test_that_holds_a_lesson_is_there(number):
         else:
             # "...": as the one before, with another end.
             end = said.removeprefix("...")
-            assert [name for name in names if name == end or (end != said and name.endswith(end))], (
-                said
-            )
+            assert [
+                name for name in names if name == end or (end != said and name.endswith(end))
+            ], said

@@ -100,11 +100,10 @@ def test_a_server_with_a_quota_never_says_too_many(quota, concurrency, late):
                 else:
                     refused += 1
             heapq.heappush(running, now + 0.032)
+        elif wait := throttle._requests.seconds_left(now):
+            clock.advance(wait + rng.uniform(0.0, late))
         else:
-            if wait := throttle._requests.seconds_left(now):
-                clock.advance(wait + rng.uniform(0.0, late))
-            else:
-                clock.advance(max(running[0] - now, 1e-6))
+            clock.advance(max(running[0] - now, 1e-6))
     assert refused == 0
     assert len(taken) >= 0.9 * quota * 5
 
