@@ -149,7 +149,7 @@ GUARDS = {
         "actors/models.py",
         "        if found.fingerprint != profile.fingerprint:\n",
         "        if False:\n",
-        "tests/unit",
+        "tests/unit/engine/test_model_at_open.py",
     ),
     "a query takes the query method": Guard(
         "actors/model.py",
