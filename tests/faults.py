@@ -391,6 +391,39 @@ def a_second_index_that_nothing_speaks_of(file, _):
     )
 
 
+@fault("vector_commits")
+def a_count_of_changed_vectors_below_nothing(file, _):
+    file.execute(
+        "PRAGMA ignore_check_constraints = ON; UPDATE engine_state SET vector_commits = -5"
+    )
+
+
+@fault("vector_commits")
+def a_count_of_changed_vectors_that_leaves_none_after_it(file, _):
+    file.execute("UPDATE engine_state SET vector_commits = 9223372036854775807")
+
+
+def put_in_column(file, value):
+    """What a strict table would not take."""
+    sql = file.execute("SELECT sql FROM sqlite_master WHERE name = 'engine_state'").get
+    loose = sql.replace("vector_commits INTEGER NOT NULL", "vector_commits").replace("STRICT", "")
+    define(file, "engine_state", loose)
+    file.execute(
+        f"PRAGMA ignore_check_constraints = ON; UPDATE engine_state SET vector_commits = {value}"
+    )
+    define(file, "engine_state", sql)
+
+
+@fault("vector_commits", "sqlite")
+def a_count_of_changed_vectors_that_is_missing(file, _):
+    put_in_column(file, "NULL")
+
+
+@fault("vector_commits", "sqlite")
+def a_count_of_changed_vectors_that_is_a_word(file, _):
+    put_in_column(file, "'many'")
+
+
 @fault("status_value")
 def a_counter_that_is_a_word(file, _):
     file.execute("UPDATE engine_status SET value = 'many' WHERE name = 'applied'")

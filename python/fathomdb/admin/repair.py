@@ -270,6 +270,8 @@ class _Repairs:
                 return "kinds", self._kinds_and_schemas
             case "schema_object":
                 return "object", lambda: self._write(lambda tx: repair.schema_object(tx, table))
+            case "vector_commits":
+                return "vector_commits", lambda: self._write(repair.vector_commits)
             case "status_value":
                 return "statuses", lambda: self._write(repair.statuses)
             case "node_cursor" | "tombstone_cursor":

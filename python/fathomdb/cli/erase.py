@@ -29,11 +29,11 @@ def command(
     of = f"source {source_ref!r}" if source_ref is not None else _named(node_ids)
     what, where = formats.printable(of), formats.printable(path)
     if not yes:
-        click.confirm(
-            f"Erase {what} from {where} for good?",
-            abort=True,
-            err=True,
-        )
+        try:
+            click.confirm(f"Erase {what} from {where} for good?", abort=True, err=True)
+        except click.Abort:
+            say("\nNothing was erased; --yes erases without asking.")
+            raise
     with database.own(path) as db:
         if source_ref is not None:
             receipt = db.admin.erase_source(source_ref)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import click
 from fathomdb._extras import install_command
 from fathomdb.cli import database, exits, formats
 from fathomdb.cli.messages import say
+from fathomdb.errors import InvalidInputError
 from fathomdb.ingest import files
 
 if TYPE_CHECKING:
@@ -102,6 +104,8 @@ def command(
                 on_error=on_error,
                 wait=not no_wait,
             )
+    except InvalidInputError as error:
+        raise InvalidInputError(_in_options(str(error))) from error
     except KeyboardInterrupt:
         say(_stopped(job))
         return exits.INTERRUPTED
@@ -315,6 +319,12 @@ def _print_summary(job: _Job, paths: Sequence[str]) -> None:
     console.print(grid)
 
 
+def _in_options(message: str) -> str:
+    """What the library says of its parameters, said of this command's options."""
+    message = re.sub(r"\b(pass|with) (kind|id|text)=(?=[ ,;)]|$)", r"\1 --\2", message)
+    return message.replace("on_error='collect'", "--on-error collect")
+
+
 def _print_messages(job: _Job, *, no_wait: bool) -> None:
     for line in _messages(job, no_wait=no_wait):
         say(line)
@@ -327,7 +337,7 @@ def _messages(job: _Job, *, no_wait: bool) -> list[str]:
     if total:
         lines.append(f"{formats.counted(total, 'record was', 'records were')} not written:")
         lines += [
-            f"  record {error.record_number:,}: {formats.printable(error.message)}"
+            f"  record {error.record_number:,}: {formats.printable(_in_options(error.message))}"
             for error in errors
         ]
         if total > len(errors):

@@ -222,7 +222,10 @@ def _print_explanation(console: Console, result: SearchResult) -> None:
     said: Mapping[str, Any] = result.explanation
     grid = terminal.facts()
     for name, value in said.items():
-        if name != "hits" and value is not None:
+        if name == "vector_arms":
+            looks = [_look(look) for arm in value for look in arm["looks"]]
+            grid.add_row("vectors looked at", formats.printable(", ".join(looks) or "none"))
+        elif name != "hits" and value is not None:
             grid.add_row(name.replace("_", " "), formats.printable(_in_words(value)))
     console.print()
     console.print(grid)
@@ -237,6 +240,12 @@ def _print_explanation(console: Console, result: SearchResult) -> None:
     if result:
         console.print()
         console.print(scores)
+
+
+def _look(look: Mapping[str, Any]) -> str:
+    why = "" if look["why"] is None else f" ({look['why']})"
+    compared = "" if look["compared"] is None else f", {look['compared']:,} compared"
+    return f"{look['kind']} by {look['by']}{why}{compared}"
 
 
 def _in_words(value: Any) -> str:

@@ -25,15 +25,18 @@ SHARE = 0.95
 _MOST_SECONDS = 60.0 / SHARE
 """The longest delay by one request: what it used of the quota is there again after a minute."""
 
-LATE_SECONDS = 0.05
-"""How late a thread may wake without a loss: what it missed may follow at once."""
+LATE_SECONDS = 1.0
+"""How late a thread may wake without a loss: what it missed may follow at once.
+
+A minute then has the requests of 61 seconds at SHARE, 0.97 of the quota; 3.1 seconds would be all of it.
+"""
 
 
 class Pace:
-    """A token bucket as deep as one request: requests come evenly, never in a burst.
+    """A token bucket as deep as one request and what LATE_SECONDS bring: requests come evenly.
 
-    So no window of a minute, wherever it begins, holds more than the quota, and a provider that
-    counts by the second is content too. One request delays the next by a minute at most.
+    So no window of a minute, wherever it begins, holds more than the quota, and none of a second more
+    than two seconds' share of it. One request delays the next by a minute at most.
     """
 
     def __init__(self, per_minute: int | None) -> None:

@@ -80,6 +80,10 @@ class Options:
             raise InvalidInputError(
                 f"batch_size must be an integer of 1 or more, got {self.batch_size!r}"
             )
+        if self.progress is not None and not callable(self.progress):
+            raise InvalidInputError(
+                f"progress must be a function that takes an IngestProgress, got {self.progress!r}"
+            )
 
 
 def run(

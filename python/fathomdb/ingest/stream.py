@@ -64,7 +64,7 @@ def of_records(records: Any) -> RecordStream:
     if table.is_arrow(records):
         tables = table.read(records)
         total = len(records) if isinstance(records, Sized) else None
-        return RecordStream((Item(each) for each in tables), total_records=total)
+        return RecordStream(_tables(tables), total_records=total)
     if isinstance(records, (Mapping, Node)):
         raise InvalidInputError(
             f"records is one {type(records).__name__}; put it in a list to ingest it"
@@ -92,6 +92,14 @@ def _items(records: Iterator[Any]) -> Generator[Item]:
                     else ""
                 ),
             )
+
+
+def _tables(tables: Iterator[Table]) -> Generator[Item]:
+    try:
+        for each in tables:
+            yield Item(each)
+    except InvalidInputError as error:
+        yield Item(None, problem=str(error))
 
 
 Reader = Callable[[str, Position], Iterator[Item]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,6 @@ from fathomdb.ingest import mapping
 from fathomdb.records import Columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from fathomdb.ingest.mapping import ColumnOf, VectorOf
 
 ROWS_AT_ONCE = 1024
@@ -70,11 +68,20 @@ def read(records: Any) -> Iterator[Table]:
 
     Raises:
         MissingExtraError: pyarrow, which reads them, is not installed.
-        InvalidInputError: What is exported is no table, or two of its columns have the same name.
+        InvalidInputError: What is exported is no table, two of its columns have the same name, or the
+            rows after those that were given cannot be read.
     """
     arrow = _extras.require("pyarrow", "parquet")
+    _check_nul(records)
     try:
-        if hasattr(records, "__arrow_c_stream__"):
+        # What is pyarrow's own need not leave it: on the way a name ends at a NUL.
+        if isinstance(records, arrow.RecordBatchReader):
+            reader = records
+        elif isinstance(records, arrow.Table):
+            reader = records.to_reader()
+        elif isinstance(records, arrow.RecordBatch):
+            reader = arrow.RecordBatchReader.from_batches(records.schema, [records])
+        elif hasattr(records, "__arrow_c_stream__"):
             reader = arrow.RecordBatchReader.from_stream(records)
         else:
             batch = arrow.record_batch(records)
@@ -87,10 +94,35 @@ def read(records: Any) -> Iterator[Table]:
     return _gathered(arrow, reader)
 
 
-def _gathered(arrow: Any, reader: Iterable[Any]) -> Iterator[Table]:
+def _check_nul(records: Any) -> None:
+    """Refuses a name that would arrive as another, where the library tells its names."""
+    names = getattr(records, "columns", ())
+    for name in names if isinstance(names, Iterable) else ():
+        if isinstance(name, str) and "\0" in name:
+            raise InvalidInputError(
+                f"a column of the table is named {name!r}; a NUL character ends a name on its way "
+                "here: rename the column"
+            )
+
+
+def _gathered(arrow: Any, reader: Any) -> Iterator[Table]:
     waiting: list[Any] = []
     rows = size = before = 0
-    for batch in reader:
+    failure: Exception | None = None
+    batches = iter(reader)
+    while True:
+        try:
+            if (batch := next(batches, None)) is None:
+                break
+            if not batch.schema.equals(reader.schema):
+                raise arrow.ArrowInvalid(
+                    f"its columns are not those of the table but {batch.schema}"
+                )
+            # All of it: where an offset or an index leads outside, so would whoever follows it.
+            batch.validate(full=True)
+        except (arrow.ArrowException, OSError) as error:
+            failure = error  # said after the rows that came before it
+            break
         if not batch.num_rows:  # pyarrow cannot join every batch of no rows with others
             continue
         waiting.append(batch)
@@ -100,6 +132,11 @@ def _gathered(arrow: Any, reader: Iterable[Any]) -> Iterator[Table]:
             before, rows, size, waiting = before + rows, 0, 0, []
     if waiting:
         yield from _joined(arrow, waiting, before)
+    if failure is not None:
+        raise InvalidInputError(
+            f"the piece of the table that begins with row {before + rows + 1} cannot be read: "
+            f"{failure}; what follows was not read"
+        ) from failure
 
 
 def _joined(arrow: Any, batches: list[Any], before: int) -> Iterator[Table]:

@@ -58,10 +58,9 @@ def build(
     if kinds is not None:
         parts.insert(0, conditions.of_kinds([check_name("kind", kind) for kind in kinds]))
     condition = conditions.all_of(parts)
-    comparisons = condition.sql.count("json_type(")  # one for each, whatever it compares with
-    if comparisons > MAX_COMPARISONS:
+    if condition.comparisons > MAX_COMPARISONS:
         raise InvalidInputError(
-            f"the filter compares {comparisons:,} times, more than {MAX_COMPARISONS:,}; "
+            f"the filter compares {condition.comparisons:,} times, more than {MAX_COMPARISONS:,}; "
             "use 'in' with a list for many values of one property"
         )
     return Filter(condition, narrows)

@@ -55,6 +55,7 @@ def run(db: apsw.Connection, limits: Limits, progress: Callable[[int], None]) ->
         yield from without
         return  # every other rule compares with that row
     yield from _reading("sqlite_master", audit_structure.objects(db))
+    yield from _reading("engine_state", audit_structure.vector_commits(db))
     yield from _reading("vector_embedding_profiles", audit_structure.identities(db))
     for rule in INDEX_RULES:
         yield from _reading(rule.table, rule.apply(db))

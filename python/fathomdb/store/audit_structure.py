@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from fathomdb.identity import EmbedderIdentity
 from fathomdb.store import fts, indexes, profiles, properties, schema, vectors
+from fathomdb.store.connection import is_count
 from fathomdb.store.findings import Finding
-from fathomdb.store.transaction import BEYOND_ANY_COUNT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,12 +29,23 @@ def engine_state(db: apsw.Connection) -> Iterator[Finding]:
     if len(rows) != 1:
         yield Finding("engine_state", "engine_state", "engine_state does not have its one row")
     for cursor, fence in rows:
-        if not 0 <= min(cursor, fence) <= max(cursor, fence) < BEYOND_ANY_COUNT:
+        if not (is_count(cursor) and is_count(fence)):
             yield Finding(
                 "engine_state",
                 "engine_state",
-                f"the file counts {cursor} commits and {fence} fences, which cannot be",
+                f"the file counts {cursor!r} commits and {fence!r} fences, which cannot be",
             )
+
+
+def vector_commits(db: apsw.Connection) -> Iterator[Finding]:
+    """The number by which codes in memory know whether they are behind."""
+    number = db.execute("SELECT vector_commits FROM engine_state").get
+    if not is_count(number):
+        yield Finding(
+            "vector_commits",
+            "engine_state",
+            f"the file counts {number!r} commits that changed vectors, which cannot be",
+        )
 
 
 def objects(db: apsw.Connection) -> Iterator[Finding]:

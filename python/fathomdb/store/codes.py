@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from fathomdb import _native
 from fathomdb.errors import CorruptDatabaseError
-from fathomdb.store.connection import only_row, quote
+from fathomdb.store.connection import is_count, only_row, quote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -338,8 +338,12 @@ def reads_of(k: int, *, int8: bool) -> int:
 
 
 def commits(db: apsw.Connection) -> int:
-    """The number of the last commit that changed vectors, as a snapshot has it."""
-    return int(only_row(db.execute("SELECT vector_commits FROM engine_state"))[0])
+    """The number of the last commit that changed vectors, as a snapshot has it.
+
+    -1, which is before any codes, where the file has no such number: what changes vectors gives it one.
+    """
+    (number,) = only_row(db.execute("SELECT vector_commits FROM engine_state"))
+    return int(number) if is_count(number) else -1
 
 
 def _most_rows(db: apsw.Connection, table: str) -> int:

@@ -19,11 +19,13 @@ Order = Literal["<", "<=", ">", ">="]
 class Condition:
     """An SQL expression that is true or false (never NULL under ``negate``), and its parameters.
 
-    Nothing in it binds less tightly than AND, so that it can follow one.
+    Nothing in it binds less tightly than AND, so that it can follow one. ``comparisons`` counts the
+    properties that are compared in it.
     """
 
     sql: str = "1"
     parameters: tuple[Any, ...] = ()
+    comparisons: int = 0
 
     def chunk_keys(self) -> Condition:
         """The keys of the chunks of nodes that meet this, as a subquery."""
@@ -53,12 +55,16 @@ def _join(operator: str, parts: Sequence[Condition]) -> Condition:
     # Halved, since SQLite bounds the depth of an expression, and a chain is as deep as it is long.
     middle = len(parts) // 2
     left, right = _join(operator, parts[:middle]), _join(operator, parts[middle:])
-    return Condition(f"({left.sql}{operator}{right.sql})", (*left.parameters, *right.parameters))
+    return Condition(
+        f"({left.sql}{operator}{right.sql})",
+        (*left.parameters, *right.parameters),
+        left.comparisons + right.comparisons,
+    )
 
 
 def negate(part: Condition) -> Condition:
     """The part does not hold; a missing property compares as NULL, which does not hold either."""
-    return Condition(f"NOT coalesce(({part.sql}), 0)", part.parameters)
+    return Condition(f"NOT coalesce(({part.sql}), 0)", part.parameters, part.comparisons)
 
 
 def of_kinds(kinds: Iterable[str]) -> Condition:
@@ -93,54 +99,58 @@ def _type_of(path: str) -> str:
     return f"json_type(n.properties, {literal(path)})"
 
 
+def _compared(sql: str, *parameters: Any) -> Condition:
+    return Condition(sql, parameters, 1)
+
+
 # json_extract gives true and 1 as the same number, and null and nothing as the same NULL, so the
 # type is asked as well.
 
 
 def is_null(path: str) -> Condition:
     """The property is there and null."""
-    return Condition(f"{_type_of(path)} = 'null'")
+    return _compared(f"{_type_of(path)} = 'null'")
 
 
 def is_boolean(path: str, value: bool) -> Condition:
     """The property is this boolean."""
-    return Condition(
+    return _compared(
         f"{value_of(path)} = {int(value)} AND {_type_of(path)} = '{'true' if value else 'false'}'"
     )
 
 
 def number(path: str, operator: Order | Literal["="], value: float) -> Condition:
     """The property is a number and compares so."""
-    return Condition(
-        f"{_type_of(path)} IN ('integer', 'real') AND {value_of(path)} {operator} ?", (value,)
+    return _compared(
+        f"{_type_of(path)} IN ('integer', 'real') AND {value_of(path)} {operator} ?", value
     )
 
 
 def text(path: str, operator: Order | Literal["="], value: str) -> Condition:
     """The property is a string and compares so, by code point."""
-    return Condition(f"{_type_of(path)} = 'text' AND {value_of(path)} {operator} ?", (value,))
+    return _compared(f"{_type_of(path)} = 'text' AND {value_of(path)} {operator} ?", value)
 
 
 def one_of_texts(path: str, values: Iterable[str]) -> Condition:
     """The property is one of these strings."""
-    return Condition(
+    return _compared(
         f"{_type_of(path)} = 'text' AND {value_of(path)} IN (SELECT value FROM carray(?))",
-        (keys.texts(values),),
+        keys.texts(values),
     )
 
 
 def one_of_integers(path: str, values: Iterable[int]) -> Condition:
     """The property is a number equal to one of these, which are in the range of 64 bits."""
-    return Condition(
+    return _compared(
         f"{_type_of(path)} IN ('integer', 'real') "
         f"AND {value_of(path)} IN (SELECT value FROM carray(?))",
-        (keys.ints(values),),
+        keys.ints(values),
     )
 
 
 def exists(path: str, wanted: bool) -> Condition:
     """The property is there, null included, or is not."""
-    return Condition(f"{_type_of(path)} IS {'NOT ' if wanted else ''}NULL")
+    return _compared(f"{_type_of(path)} IS {'NOT ' if wanted else ''}NULL")
 
 
 def further_chunks(

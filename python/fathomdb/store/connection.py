@@ -128,6 +128,15 @@ def _load_vec(db: apsw.Connection) -> None:
         db.enable_load_extension(False)
 
 
+BEYOND_ANY_COUNT = 1 << 53
+"""What no file counts to: a number above it is no count, and there must be some left after it."""
+
+
+def is_count(value: object) -> bool:
+    """Whether a file can have come to that number; damage leaves anything in its place."""
+    return isinstance(value, int) and 0 <= value < BEYOND_ANY_COUNT
+
+
 def only_row(rows: Iterable[Any]) -> Any:
     """The row of a statement that always has one.
 

@@ -27,6 +27,7 @@ ADVICE: Mapping[str, str] = MappingProxyType(
         "schema_object": "a table that is not ours is never dropped: move it to a file of its own; "
         f"of a table of ours that is gone {_RESTORE}",
         "engine_state": f"the row that every commit counts in is gone or is no count: {_RESTORE}",
+        "vector_commits": _AGAIN,
         "status_value": _AGAIN,
         # canonical records
         "node_cursor": "the number is beyond any commit: restore an export, or write the node again",

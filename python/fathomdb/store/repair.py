@@ -25,8 +25,7 @@ from fathomdb.store import (
     vectors,
     work,
 )
-from fathomdb.store.connection import quote
-from fathomdb.store.transaction import BEYOND_ANY_COUNT
+from fathomdb.store.connection import BEYOND_ANY_COUNT, quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -154,6 +153,14 @@ def fence(tx: Transaction) -> str | None:
         return None
     tx.reach(fence=said)
     return f"the fences of the file begin after {said} now"
+
+
+def vector_commits(tx: Transaction) -> str | None:
+    """Has the number of commits that changed vectors begin again."""
+    if not tx.vector_commits_are_wrong:
+        return RIGHT_ALREADY
+    tx.fence()  # a commit that counts anything writes all its counts
+    return "commits that change vectors are counted anew"
 
 
 # --- records --------------------------------------------------------------------------------------

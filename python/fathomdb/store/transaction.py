@@ -6,21 +6,18 @@ family, and waiting for requests (``actors/writer.py``).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fathomdb.errors import CorruptDatabaseError
 from fathomdb.store import fts, residue
 from fathomdb.store.codes import Changes, Codes
-from fathomdb.store.connection import only_row
+from fathomdb.store.connection import is_count, only_row
 from fathomdb.store.reuse import Cache, Contents
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import apsw
-
-BEYOND_ANY_COUNT = 1 << 53
-"""What no file counts to: a number above it is no count, and there must be some left after it."""
 
 
 class Transaction:
@@ -55,13 +52,18 @@ class Transaction:
                 db.execute("SELECT cursor, fence, wal_pending, vector_commits FROM engine_state")
             )
             self._stored_cursor, self._stored_fence = _counted(row[0]), _counted(row[1])
-            self._stored_vector_commits = _counted(row[3])
         except BaseException:
             self.rollback()  # or the next BEGIN would find this one open
             raise
         self._was_pending = bool(row[2])
+        self.vector_commits_are_wrong = not is_count(row[3])
+        """Whether the file does not say how many commits changed vectors; the next count mends it."""
+        # Nothing in the file hangs on that number: it begins again where none that it had can be.
+        self._vector_commits = (
+            self._stored_cursor + self._stored_fence if self.vector_commits_are_wrong else row[3]
+        )
         if codes is not None:
-            codes.begin(self._stored_vector_commits)
+            codes.begin(self._vector_commits)
         self.fts = fts.PendingRows(db)
         self._fence = self._stored_fence
         self._is_canonical = self._was_canonical = False
@@ -128,9 +130,9 @@ class Transaction:
         """Makes everything durable and returns what to call now."""
         self.fts.flush()
         cursor = max(self.latest_cursor(), self._reached)
-        number = self._stored_vector_commits + bool(self.vectors.all())
+        number = self._vector_commits + bool(self.vectors.all())
         now = (cursor, self._fence, number)
-        if now != (self._stored_cursor, self._stored_fence, self._stored_vector_commits):
+        if now != (self._stored_cursor, self._stored_fence, self._vector_commits):
             self.db.execute(
                 "UPDATE engine_state SET cursor = ?, fence = ?, vector_commits = ?", now
             )
@@ -163,10 +165,10 @@ class Transaction:
             self.db.execute("ROLLBACK")
 
 
-def _counted(number: int) -> int:
-    if 0 <= number < BEYOND_ANY_COUNT:
-        return number
+def _counted(number: Any) -> int:
+    if is_count(number):
+        return int(number)
     raise CorruptDatabaseError(
-        f"the file counts its commits, fences or changes of vectors to {number}, which cannot be; "
-        "restore a backup, or look at admin.check_integrity() with read_only=True"
+        f"the file counts its commits or fences to {number!r}, which cannot be; restore a "
+        "backup, or look at admin.check_integrity() with read_only=True"
     )

@@ -72,6 +72,22 @@ def test_each_finding_has_what_was_done_about_it(db):
     assert inside.work(db)["d1#0"].priority == fathomdb.BACKFILL_PRIORITY
 
 
+@pytest.mark.parametrize("wrong", ["-5", "9223372036854775807"])
+def test_a_count_of_changed_vectors_that_cannot_be_begins_again_in_a_file_that_is_open(db, wrong):
+    fill(db, 3)
+    with raw(db._runtime.path) as file:
+        file.execute(
+            "PRAGMA ignore_check_constraints = ON; "
+            f"UPDATE engine_state SET vector_commits = {wrong}"
+        )
+
+    assert db.admin.check_integrity().found["vector_commits"] == 1
+    report = db.admin.repair()
+
+    assert (report.ok, report.repaired) == (True, {"vector_commits": 1})
+    assert [item.done for item in report.done] == ["commits that change vectors are counted anew"]
+
+
 def test_a_text_whose_hash_is_wrong_keeps_its_text_and_is_said_to_be_compared(db):
     fill(db, 3)
     stored = inside.blobs(db)

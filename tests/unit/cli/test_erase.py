@@ -49,7 +49,9 @@ def test_it_asks_and_only_a_yes_erases(run, notes, answer, code, monkeypatch):
 
     monkeypatch.setattr(click.termui, "visible_prompt_func", prompt)
 
-    assert run("erase", "--db", notes, "--node", "rain").code == code
+    done = run("erase", "--db", notes, "--node", "rain")
+    assert done.code == code
+    assert ("Nothing was erased; --yes erases without asking" in done.err) == (code != 0)
     assert len(asked) == 1
     assert ("rain" in ids(notes)) == (code != 0)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -96,6 +97,25 @@ def test_a_bad_record_stops_it_and_the_error_says_where(run, jsonl, path):
     assert done.out == ""
     assert "line 2" in done.err
     assert status(path).kinds[0].nodes == 1
+
+
+@pytest.mark.parametrize(
+    ("record", "options", "says"),
+    [
+        ({"id": "a", "text": "t"}, (), "it has no kind: pass --kind, or give"),
+        ({"id": "a", "body": "t"}, ("--kind", "Note"), "name the right one with --text"),
+        ({"kind": "Note", "x": "t"}, (), "name the right one with --text"),
+    ],
+)
+@pytest.mark.parametrize("on_error", ["raise", "collect"])
+def test_an_error_speaks_of_the_options_of_the_command(
+    run, jsonl, path, record, options, says, on_error
+):
+    done = run("ingest", jsonl([record]), "--db", path, *options, "--on-error", on_error)
+
+    assert says in done.err
+    assert ("go on past bad records with --on-error collect" in done.err) == (on_error == "raise")
+    assert not re.search(r"\b(kind|id|text|on_error)=", done.err)
 
 
 def test_collect_goes_on_past_bad_records_and_ends_with_1(run, jsonl, path):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -132,6 +133,11 @@ def test_explain_shows_what_was_searched_and_the_scores_of_each_arm(run, notes):
     ]
     # Found by meaning alone: what an arm did not find has no score there.
     assert len(scores[1]) == 3
+
+
+def test_explain_says_how_the_vectors_of_each_kind_were_looked_at(run, notes):
+    shown = run("search", "rain", "--db", notes, "--explain").out
+    assert re.search(r"vectors looked at +Note by exact \(small\)\n", shown)
 
 
 def test_explain_of_nothing_found_shows_no_table(run, notes):

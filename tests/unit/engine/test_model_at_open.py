@@ -12,6 +12,7 @@ from fathomdb import (
     EmbeddingChangeRequiresAckError,
     Node,
 )
+from fathomdb.embedders.hashing import HashingEmbedder
 from fathomdb.testing import DeterministicEmbedder, Fault, FlakyEmbedder, RecordingEmbedder
 
 OTHER = EmbedderIdentity("test/other", "2", 32)
@@ -35,6 +36,25 @@ def test_none_opens_the_plugin_that_the_file_remembers(open_db):
     assert [hit.node_id for hit in db.semantic_search("text number 3")] == expected
     db.write(Node("Doc", "more", "more text"))
     assert db.admin.drain_vector_projection().processed == 1
+
+
+def test_a_plugin_that_makes_other_vectors_than_it_did_is_not_used(open_db, monkeypatch):
+    """A newer version of it may: the same name and dimension, another model."""
+    with open_db(embedder="hashing") as db:
+        fill(db)
+    newer = EmbedderIdentity("fathomdb/hashing-lexical", "2", 256)
+    monkeypatch.setattr(HashingEmbedder, "identity", lambda self: newer)
+
+    db = open_db(embedder=None)
+    db.write(Node("Doc", "more", "more text"))
+
+    result = db.search("text number 3")
+    assert result.degraded == "no_embedder"
+    assert "'hashing' is now fathomdb/hashing-lexical@2" in result.reason
+    with pytest.raises(EmbedderNotConfiguredError, match="vectors of the two cannot be compared"):
+        db.semantic_search("text number 3")
+    with pytest.raises(EmbedderNotConfiguredError, match="vectors of the two cannot be compared"):
+        db.admin.drain_vector_projection()
 
 
 def test_an_embedder_object_is_not_remembered_and_is_asked_for(open_db):

@@ -212,6 +212,7 @@ def test_what_the_input_raises_ends_the_ingest_and_what_is_stored_stays(db):
         ({"source_ref": 7}, "source_ref must be a string that is not empty, got 7"),
         ({"on_error": "ignore"}, "on_error must be 'raise' or 'collect', got 'ignore'"),
         ({"batch_size": 0}, "batch_size must be an integer of 1 or more, got 0"),
+        ({"progress": True}, "progress must be a function that takes an IngestProgress, got True"),
         ({"prune_source": ""}, "prune_source must be a string that is not empty"),
         ({"prune_source": "a", "source_ref": "b"}, "would retire all of that source"),
     ],

@@ -6,6 +6,7 @@ import datetime as dt
 import decimal
 import re
 import sys
+from array import array
 
 import numpy as np
 import pytest
@@ -342,3 +343,105 @@ def test_a_name_with_a_nul_in_parquet_is_refused_as_in_a_dict(db, tmp_path):
     with pytest.raises(InvalidInputError, match="NUL"):
         db.ingest(tmp_path / "t.parquet", kind="Doc")
     assert db.count("Doc") == 0
+
+
+@pytest.mark.parametrize(
+    "of",
+    [lambda t: t, lambda t: t.to_batches()[0], lambda t: t.to_reader()],
+    ids=["Table", "RecordBatch", "RecordBatchReader"],
+)
+@pytest.mark.parametrize("value", [1, {"in\0side": 1}], ids=["column", "field"])
+def test_a_name_with_a_nul_in_memory_is_refused_as_in_a_dict(db, of, value):
+    name = "a\0b" if value == 1 else "a"
+    rows = pa.table({"id": ["x"], "text": ["y"], name: [value]})
+    with pytest.raises(InvalidInputError, match="NUL"):
+        db.ingest(of(rows), kind="Doc")
+    assert db.count("Doc") == 0
+
+
+def test_a_name_with_a_nul_in_another_librarys_table_is_refused_before_it_is_shortened(db):
+    frame = Exports(pa.table({"id": ["x"], "text": ["y"], "a\0b": [1]}))
+    frame.columns = ["id", "text", "a\0b"]
+    with pytest.raises(InvalidInputError, match=r"named 'a\\x00b'; a NUL character"):
+        db.ingest(frame, kind="Doc")
+    assert db.count("Doc") == 0
+
+
+def texts_at(*offsets, of="string"):
+    """Texts whose offsets another library wrote; pyarrow looks at some when it makes an array."""
+    code = {"string": "i", "large_string": "q"}[of]
+    places = array(code, [0] * len(offsets))
+    data = pa.py_buffer(bytearray(b"abcd"))
+    texts = pa.Array.from_buffers(
+        getattr(pa, of)(), len(offsets) - 1, [None, pa.py_buffer(places), data]
+    )
+    places[:] = array(code, offsets)
+    return texts
+
+
+def index_at(place):
+    places = array("i", [0, 0])
+    indices = pa.Array.from_buffers(pa.int32(), 2, [None, pa.py_buffer(places)])
+    dictionary = pa.DictionaryArray.from_arrays(indices, pa.array(["a"]))
+    places[1] = place
+    return dictionary
+
+
+ASTRAY = {
+    "past the end and back": lambda: texts_at(0, 1 << 30, 4),
+    "below the start": lambda: texts_at(0, -(1 << 30), 4),
+    "backwards": lambda: texts_at(4, 2, 4),
+    "large, past the end and back": lambda: texts_at(0, 1 << 40, 4, of="large_string"),
+    "index": lambda: index_at(1 << 30),
+}
+
+
+@pytest.mark.parametrize("exported", [lambda rows: rows, Exports], ids=["Table", "stream"])
+@pytest.mark.parametrize("column", ["id", "text", "n"])
+@pytest.mark.parametrize("astray", ASTRAY.values(), ids=ASTRAY)
+def test_what_leads_outside_of_a_column_is_never_followed(db, astray, column, exported):
+    columns = {"id": pa.array(["a", "b"]), "text": pa.array(["x", "y"]), column: astray()}
+    rows = pa.table(columns)
+    with pytest.raises(InvalidInputError, match=r"begins with row 1 cannot be read: .*not read"):
+        db.ingest(exported(rows), kind="Doc")
+    assert db.count() == 0
+
+
+def pieces(broken):
+    """Two pieces of 30 rows that can be read, and what comes after them."""
+    for first in (0, 30):
+        ids = [f"n{n}" for n in range(first, first + 30)]
+        yield pa.record_batch({"id": ids, "text": ids})
+    yield from broken()
+
+
+def breaks_off():
+    raise OSError("the line is dead")
+    yield
+
+
+def leads_outside():
+    yield pa.record_batch({"id": texts_at(0, 1 << 30, 4), "text": pa.array(["x", "y"])})
+
+
+def has_other_columns():
+    yield pa.record_batch({"id": ["a"], "number": [1]})
+
+
+@pytest.mark.parametrize("broken", [breaks_off, leads_outside, has_other_columns])
+@pytest.mark.parametrize("exported", [lambda rows: rows, Exports], ids=["reader", "stream"])
+def test_a_stream_that_breaks_says_where_and_all_before_it_is_stored(db, broken, exported):
+    def stream():
+        schema = pa.schema({"id": pa.string(), "text": pa.string()})
+        return exported(pa.RecordBatchReader.from_batches(schema, pieces(broken)))
+
+    db.write(Node("Doc", "old", "text", source_ref="s"))
+    says = r"^record 61: the piece of the table that begins with row 61 cannot be read: .* not read"
+    with pytest.raises(InvalidInputError, match=f"(?s){says}.*the records before it are stored"):
+        db.ingest(stream(), kind="Doc", source_ref="s")
+    assert db.count("Doc") == 61
+
+    options = {"kind": "Doc", "source_ref": "s", "prune_source": "s"}
+    report = db.ingest(stream(), on_error="collect", **options)
+    assert (report.unchanged, report.error_count, report.errors[0].record_number) == (60, 1, 61)
+    assert db.get("old") is not None, "what follows was not seen, so nothing is pruned"

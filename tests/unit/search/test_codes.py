@@ -17,6 +17,7 @@ from fathomdb.config import EngineConfig
 from fathomdb.store import codes, vectors
 from fathomdb.store.transaction import Transaction
 from fathomdb.testing import temporary
+from faults import raw
 
 SEED = 20261123
 DIMENSION = 96
@@ -295,6 +296,22 @@ def test_a_snapshot_from_before_the_codes_compares_every_vector(db):
         found, how = search_in(before, db, "text 6")
         assert how == ["older"]
         assert len(found) == 5
+
+
+@pytest.mark.parametrize("wrong", ["-5", "9223372036854775807"])
+def test_where_the_file_counts_no_commits_every_vector_is_compared_until_it_does(db, wrong):
+    by(db, "text 6")  # reads the codes
+    with raw(db._runtime.path) as file:
+        file.execute(
+            "PRAGMA ignore_check_constraints = ON; "
+            f"UPDATE engine_state SET vector_commits = {wrong}"
+        )
+    assert {look["by"] for look in by(db, "text 6")[1]} != {"codes"}
+
+    retire(db)  # a change of vectors gives the file a number again
+
+    for n in (6, 300):
+        assert_finds_the_same(db, f"text {n}", limit=5)
 
 
 def test_a_snapshot_from_before_too_many_changes_compares_every_vector(db):

@@ -259,6 +259,13 @@ def test_a_filter_that_is_too_deep_or_too_long_is_refused_by_its_own_name(db):
     assert db.count(where={"any": [{"n": None}] * filters.MAX_COMPARISONS}) >= 0
 
 
+def test_comparisons_are_counted_whatever_a_property_is_called(db):
+    assert db.count(where={"json_type(" * 10: {"ne": 1}}) >= 0
+    assert db.count(where={"any": [{"json_type(": "x"}] * filters.MAX_COMPARISONS}) == 0
+    with pytest.raises(InvalidInputError, match="compares 5,001 times"):
+        db.count(where={"not": {"any": [{"json_type(": "x"}] * (filters.MAX_COMPARISONS + 1)}})
+
+
 def test_the_deepest_filter_allowed_works(db):
     kind = f"Deep{next(numbering)}"
     db.write(Node(kind, kind, "word", {"n": 1}))
