@@ -54,7 +54,7 @@ faults: develop ## fail every single operation of the disk in a file's life (min
 check: develop ## ruff, mypy --strict, stubtest, cargo fmt, clippy, cargo test
 	@sh tools/check.sh $(BIN)
 
-bench: develop $(CORPUS) ## every bench in benches/, one after the other
+bench: develop $(VENV)/bench $(CORPUS) ## every bench in benches/, one after the other
 	@sh tools/bench.sh $(BIN)
 
 bench-peers: develop ## FathomDB 0.5.5 and 0.8, Chroma, LanceDB and sqlite-vec, each in its own venv, beside ours
@@ -95,6 +95,11 @@ $(VENV)/tools: pyproject.toml | $(BIN)/python
 $(VENV)/develop: $(VENV)/tools $(RUST)
 	@echo "Compiling the native module (a minute or two the first time)"
 	@unset CONDA_PREFIX; PIP_QUIET=1 VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/maturin develop --release --extras $(EXTRAS)
+	@touch $@
+
+# What benches compare with, and nothing else needs.
+$(VENV)/bench: $(VENV)/tools
+	@$(BIN)/python $(PIP) install --group bench
 	@touch $@
 
 # Not in place: the demo runs what a user's `pip install` gives.

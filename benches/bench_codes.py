@@ -1,4 +1,4 @@
-"""Nearest neighbours by codes, against every vector compared by sqlite-vec and by NumPy.
+"""Nearest neighbours by codes, against every vector compared by sqlite-vec, NumPy and usearch, and usearch's graph.
 
 Sizes are arguments (100,000 and 1,000,000 without); 384 dimensions, made around random centres. Where
 Debian's wordnet-base is installed, what is found is measured on real embeddings too: ``static`` over
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 DIMENSION, LIMIT, QUERIES = 384, 10, 100
 SPEED, RECALL = 50.0, 0.995
+GRAPH, THREADS = 50_000, 2
+"""Rows of usearch's graph at most: it takes in 2,000 a second on a quiet machine. A small graph
+is the faster one to search, so that this favours usearch."""
 WORDNET = Path("/usr/share/wordnet")
 
 
@@ -120,7 +123,67 @@ def speed(count: int) -> None:
                 Case(f"{name}, {count:,}", "sqlite-vec", reference, ours, target=SPEED, rounds=9)
             )
             compare(Case(f"{name}, {count:,}, and NumPy", "NumPy", numpy, ours, rounds=9))
+            if int8:
+                beside_usearch(rows, queries, by_codes)
         db.close()
+
+
+def beside_usearch(
+    rows: NDArray[np.float32],
+    queries: NDArray[np.float32],
+    by_codes: Callable[[NDArray[np.float32]], object],
+) -> None:
+    """The same queries to usearch: every vector compared, and by its graph, which is built first."""
+    try:
+        from usearch.index import Index, search
+    except ImportError:
+        sys.exit("usearch is not installed; make bench installs it, or pip install --group bench")
+
+    def exact(query: NDArray[np.float32]) -> NDArray[np.uint64]:
+        return search(rows, query, LIMIT, "ip", exact=True, threads=1).keys
+
+    def by_graph(query: NDArray[np.float32]) -> NDArray[np.uint64]:
+        return graph.search(query, LIMIT, threads=1).keys
+
+    kept = min(len(rows), GRAPH)
+    graph = Index(ndim=DIMENSION, metric="ip", dtype="f32")
+    start = time.perf_counter()
+    graph.add(np.arange(kept), rows[:kept], threads=THREADS)
+    built = time.perf_counter() - start
+    for name, some, theirs in (
+        ("usearch, every vector", rows, exact),
+        ("usearch, graph", rows[:kept], by_graph),
+    ):
+        found = statistics.fmean(
+            len({int(key) + 1 for key in theirs(query)} & {*nearest(some, query, LIMIT)}) / LIMIT
+            for query in queries
+        )
+        asked = iter(np.tile(queries, (1000, 1)))
+        chosen: list[NDArray[np.float32]] = []
+
+        def reference(
+            theirs: Callable[[NDArray[np.float32]], object] = theirs,
+            asked: Iterator[NDArray[np.float32]] = asked,
+            chosen: list[NDArray[np.float32]] = chosen,
+        ) -> object:
+            chosen.append(next(asked))
+            return theirs(chosen[-1])
+
+        is_graph = theirs is by_graph
+        keep(
+            f"{name}, {len(some):,}: recall@{LIMIT}",
+            found,
+            "recall",
+            rows=len(some),
+            **({"build_seconds": built, "threads": THREADS} if is_graph else {}),
+        )
+        said = f"{len(some):,} rows, built in {built:.1f} s" if is_graph else "nothing to build"
+        print(f"{name}: recall@{LIMIT} {found:.4f}, {said}")
+        if is_graph or found == 1.0:
+            ours = partial(by_last, by_codes, chosen)
+            compare(Case(f"codes of {len(rows):,}, and {name}", name, reference, ours, rounds=9))
+        else:
+            sys.exit(f"{name} found {found:.4f} of the nearest: it is not the exact search it says")
 
 
 def by_last(

@@ -230,9 +230,9 @@ class CodeIndex:
 
 @final
 class ContentIndex:
-    """Which chunks had a vector of a text, by the first eight bytes of its content hash.
+    """Which chunks had a vector of a text, by the first four bytes of its content hash.
 
-    About 20 to 40 bytes a chunk. What was added is always found; what is found may be gone, or of
+    About 7 bytes a chunk, and half a MB. What was added is always found; what is found may be gone, or of
     another text, so whoever asks compares the whole hash.
     """
 

@@ -32,6 +32,9 @@ class Backlog:
         return self.pending_incremental + self.pending_backfill + self.inflight
 
 
+_PAGES_OF_A_COUNT = 16
+
+
 def backlogs(db: apsw.Connection) -> dict[tuple[str, int], Backlog]:
     """The backlog by (kind, profile_id); reads the whole queue."""
     rows = db.execute(
@@ -45,15 +48,21 @@ def backlogs(db: apsw.Connection) -> dict[tuple[str, int], Backlog]:
 
 
 def unsettled(db: apsw.Connection, profile_id: int) -> int:
-    """Rows of a profile that are neither failed nor done."""
-    return int(
-        db.execute(
-            "SELECT (SELECT count(*) FROM vector_projection_work WHERE state = 'pending' "
-            "AND profile_id = ?1) + (SELECT count(*) FROM vector_projection_work "
-            "WHERE state = 'inflight' AND profile_id = ?1)",
-            (profile_id,),
-        ).get
-    )
+    """Rows of a profile that are neither failed nor done; reads the whole queue, in little memory."""
+    cache_size = db.execute("PRAGMA cache_size").get
+    # Each page is read once: those of a long queue would fill the cache for nothing.
+    db.execute(f"PRAGMA cache_size = {_PAGES_OF_A_COUNT}")
+    try:
+        return int(
+            db.execute(
+                "SELECT (SELECT count(*) FROM vector_projection_work WHERE state = 'pending' "
+                "AND profile_id = ?1) + (SELECT count(*) FROM vector_projection_work "
+                "WHERE state = 'inflight' AND profile_id = ?1)",
+                (profile_id,),
+            ).get
+        )
+    finally:
+        db.execute(f"PRAGMA cache_size = {cache_size}")
 
 
 def has_unsettled(db: apsw.Connection, kind: str, profile_id: int) -> bool:

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 ROW_BYTES = 128
 """What a row takes beside its numbers: its hash twice, in the table and in its index."""
-_PAGE_ROWS = 65_536
+_PAGE_ROWS = 4096
 _FEW = 4
-"""Chunks of one text that are looked at: the newest are most likely still there."""
+"""Chunks of one text that are looked at first: the newest are most likely still there."""
 _EVERY = sys.maxsize
 _MOST_STALE = 1_000_000
 """Entries of chunks that are gone, beyond as many as there are rows, before the index is read anew."""
@@ -79,16 +79,22 @@ def live(
     db: apsw.Connection, contents: Contents, profile_id: int, content_hashes: Collection[bytes]
 ) -> dict[bytes, tuple[int, str]]:
     """(chunk_key, kind) of one chunk that has a vector of each of these texts, where one has."""
-    found = contents.find(content_hashes, _FEW)
-    if not found:
-        return {}
-    rows = db.execute(
-        "SELECT l.content_hash, l.chunk_key, n.kind FROM vector_ledger AS l "
-        "JOIN chunks AS c USING (chunk_key) JOIN nodes AS n USING (node_key) "
-        "WHERE l.profile_id = ? AND l.chunk_key IN (SELECT value FROM carray(?))",
-        (profile_id, keys.ints(found)),
-    )
-    return {row[0]: (row[1], row[2]) for row in rows if row[0] in content_hashes}
+    there: dict[bytes, tuple[int, str]] = {}
+    wanted = set(content_hashes)
+    for most in (_FEW, _EVERY):
+        found = contents.find(wanted, most)
+        if found:
+            rows = db.execute(
+                "SELECT l.content_hash, l.chunk_key, n.kind FROM vector_ledger AS l "
+                "JOIN chunks AS c USING (chunk_key) JOIN nodes AS n USING (node_key) "
+                "WHERE l.profile_id = ? AND l.chunk_key IN (SELECT value FROM carray(?))",
+                (profile_id, keys.ints(found)),
+            )
+            there |= {row[0]: (row[1], row[2]) for row in rows if row[0] in wanted}
+            wanted -= there.keys()
+        if len(found) < _FEW:
+            break  # those were all
+    return there
 
 
 def cached(

@@ -199,6 +199,16 @@ def test_a_retired_node_that_is_written_again_costs_nothing(db, embedder):
     assert inside.cached(db) == {}
 
 
+def test_a_text_is_found_though_the_newest_chunks_that_had_it_are_gone(db, embedder):
+    newest = [f"n{n}" for n in range(1, 9)]
+    db.write(Node("Doc", name, "one text") for name in ("n0", *newest))
+    drain(db)
+    db.write(retire=newest)
+    db.write(Node("Doc", "again", "one text"))
+    assert drain(db).reused == 1
+    assert embedder.texts == ["one text"]
+
+
 def test_a_node_that_changes_kind_takes_its_vector_along(db, embedder):
     db.write(Node("Doc", "a", "a text that moves"))
     drain(db)
