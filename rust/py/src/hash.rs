@@ -13,7 +13,7 @@ use crate::error::Result;
 /// Texts that are taken hold of, hashed and given back at once. What that takes beside them stays in
 /// the cache and below what the allocator gives back to the system: of 20,000 texts at once 40 % of
 /// the time at the border were page faults.
-const TEXTS_AT_ONCE: usize = 4096;
+const TEXTS_AT_ONCE: usize = 8192;
 
 /// The canonical hash of one chunk, lowercase hex.
 #[pyfunction]
