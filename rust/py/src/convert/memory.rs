@@ -116,7 +116,7 @@ fn told(error: PyErr, py: Python<'_>) -> Result<String> {
     }
 }
 
-/// Asks Linux to back a big blob, not written yet, with pages of 2 MB, as NumPy does for its arrays:
+/// Asks Linux to back a big blob, not written yet, with pages of 2 MB, as `NumPy` does for its arrays:
 /// of 30 MB that is 7,000 page faults less, three quarters of the time that it takes to pack f64.
 ///
 /// A wish: where huge pages are switched off, the memory is as it was.
