@@ -55,7 +55,7 @@ BIG = {
     "unpack_vectors": lambda: unpack_vectors([ROW.tobytes()] * COUNT, 1024),
     "split_text": lambda: split_text(TEXT[:300_000], 1000),
     "CodeIndex.put": code_index,
-    "CodeIndex.load": lambda: INDEX.load(*BLOCK),
+    "CodeIndex.load": lambda: CodeIndex(1024, int8=True).load(*BLOCK),
     "CodeIndex.candidates_needed": lambda: INDEX.candidates_needed(4, 10),
     "CodeIndex.search": lambda: INDEX.search(NUMBERS[0].tobytes(), 4_000, 100),
 }
