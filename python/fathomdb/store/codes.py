@@ -40,7 +40,7 @@ _ASKED_FIRST = 8
 """Chunks for each that is to be found that are asked first whether they meet a filter (note 0056)."""
 _ASKED_SHARE = 32
 """One of so many rows is asked at most: to ask costs six times what it does to list, here and in vain."""
-_MOST_ASKED = 8_192
+_MOST_ASKED = 2_048
 """Nor are more asked: what so few meet is listed by an index as soon, if there is one."""
 _BLOCKS_AT_ONCE = 64
 """vec0 blocks that are read before they are coded: 6 MB at 384 dimensions."""
@@ -356,9 +356,8 @@ def _allowed(
         if len(meeting) >= reads:
             listing.close()
             return [key for key in nearest if key in meeting][:reads]
-        # What the share that met it asks for, and half as much again; none may mean that there is none.
-        wanted = 3 * asked * reads // (2 * max(1, len(meeting)))
-        asked = min(_ASKED_FIRST * asked, max(2 * asked, wanted))
+        # What the share that met it asks for, and half as much again.
+        asked = max(2 * asked, 3 * asked * reads // (2 * max(1, len(meeting))))
     listed += [row[0] for row in listing]
     if len(listed) < reads:
         return listed
