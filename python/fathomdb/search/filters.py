@@ -28,6 +28,11 @@ class Filter:
     condition: Condition
     narrows: bool
 
+    @property
+    def narrowing(self) -> Condition | None:
+        """The condition, or None where each node of a kind meets it."""
+        return self.condition if self.narrows else None
+
     def chunk_keys(self) -> Condition | None:
         """The chunks that pass, or None where each of a kind does."""
         return self.condition.chunk_keys() if self.narrows else None

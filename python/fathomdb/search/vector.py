@@ -48,6 +48,7 @@ class _Comparing:
     query: bytes
     profile: Profile
     kind: str
+    where: Filter
     codes: Codes | None
     looks: list[Look]
 
@@ -59,7 +60,7 @@ class _Comparing:
         error = None
         if self.codes is not None and not is_further:
             try:
-                found = self._by_codes(self.codes, within, k)
+                found = self._by_codes(self.codes, k)
             except CorruptDatabaseError as failure:
                 # Said, and every vector compared: that finds what can be read, or raises.
                 logger.warning("the codes of kind %r cannot be used: %s", self.kind, failure)
@@ -71,12 +72,11 @@ class _Comparing:
         self.looks.append(Look(self.kind, "exact", why, error=error))
         return vectors.nearest(self.db, self.kind, self.profile, self.query, k, within)
 
-    def _by_codes(
-        self, codes: Codes, within: Condition | None, k: int
-    ) -> list[tuple[int, float]] | Reason:
+    def _by_codes(self, codes: Codes, k: int) -> list[tuple[int, float]] | Reason:
         table = vectors.table_name(self.kind, self.profile.profile_id)
         dimension = len(self.query) // 4
-        found = codes.candidates(self.db, table, dimension, self.query, k, within)
+        where = self.where.narrowing
+        found = codes.candidates(self.db, table, dimension, self.query, k, where)
         if isinstance(found, str):
             return found
         rows = vectors.distances(self.db, self.kind, self.profile, self.query, found.chunk_keys)
@@ -112,8 +112,8 @@ def search(
     found: list[Ranked] = []
     for kind in kinds:
         if vectors.exists(db, kind, profile.profile_id):
-            compare = _Comparing(db, query, profile, kind, codes, looks)
-            found.extend(_of_kind(db, compare, where, limit, per_node))
+            compare = _Comparing(db, query, profile, kind, where, codes, looks)
+            found.extend(_of_kind(db, compare, limit, per_node))
     found.sort(key=_by_distance)
     return best_per_node(found, limit=limit, per_node=per_node)
 
@@ -121,7 +121,6 @@ def search(
 def _of_kind(
     db: Connection,
     compare: _Comparing,
-    where: Filter,
     limit: int,
     per_node: int,
 ) -> list[Ranked]:
@@ -131,7 +130,7 @@ def _of_kind(
     look, so that asking for 10 gives 10 when 10 exist. Of equally near chunks a look brings any, so
     those at its far end are not settled before a chunk beyond them is seen.
     """
-    within = where.chunk_keys()
+    within = compare.where.chunk_keys()
     left_out: list[Ranked] = []
     settled: list[Ranked] = []
     k = min(limit + 1, MAX_SEARCH_LIMIT)

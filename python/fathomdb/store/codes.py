@@ -21,7 +21,7 @@ from fathomdb.errors import CorruptDatabaseError
 from fathomdb.store.connection import is_count, only_row, quote
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import apsw
 
@@ -36,6 +36,12 @@ _NEAREST = 10
 """Rows whose nearest ten say how far signs can be trusted, whatever the model (note 0040)."""
 _SMALL_GROWTH = 4_096
 """Rows more than twice what was measured that do not have the codes read again."""
+_ASKED_FIRST = 8
+"""Chunks for each that is to be found that are asked first whether they meet a filter (note 0056)."""
+_ASKED_SHARE = 32
+"""One of so many rows is asked at most: to ask costs six times what it does to list, here and in vain."""
+_MOST_ASKED = 2_048
+"""Nor are more asked: what so few meet is listed by an index as soon, if there is one."""
 _BLOCKS_AT_ONCE = 64
 """vec0 blocks that are read before they are coded: 6 MB at 384 dimensions."""
 
@@ -198,8 +204,10 @@ class Codes:
                 self._forget(change.table, index)
                 failure = error
         with self._lock:
-            for index in self._indexes.values():
+            for table, index in [*self._indexes.items()]:
                 index.applied = number
+                if index.logged > _MOST_LOGGED and not (index.is_loaded or self._loading.locked()):
+                    del self._indexes[table]  # told of too late to be read, and not asked for since
                 while index.logged > _MOST_LOGGED:
                     at, chunk_keys = index.log.popleft()
                     index.logged -= len(chunk_keys)
@@ -216,9 +224,11 @@ class Codes:
         dimension: int,
         query: bytes,
         k: int,
-        within: Condition | None,
+        where: Condition | None,
     ) -> Candidates | Reason:
         """The chunks of which the nearest ``k`` are to be told by their vectors, or why not.
+
+        ``where`` is what the node of a chunk must meet.
 
         Raises:
             CorruptDatabaseError: The file holds no vectors that codes can be made of.
@@ -232,12 +242,10 @@ class Codes:
             self._forget(table, index)  # what was measured of its first rows says little of these
             return "loading"
         applied = index.applied
-        allowed = None
-        if within is not None:
-            allowed = [row[0] for row in db.execute(within.sql, within.parameters)]
-            if len(allowed) <= reads:
-                return Candidates(allowed, True, frozenset())
-        chunk_keys = index.codes.search(query, index.candidates(k, reads), reads, allowed)
+        if where is None:
+            chunk_keys = index.codes.search(query, index.candidates(k, reads), reads)
+        else:
+            chunk_keys = _allowed(db, index, query, k, reads, where)
         # After the scan: what changed while it ran was changed by a commit that is in the log.
         since = min(number, applied)
         with self._lock:
@@ -247,7 +255,7 @@ class Codes:
         if len(changed) > _MOST_CHANGED:
             return "changing"
         same = [key for key in chunk_keys if key not in changed]
-        besides = changed if allowed is None else changed.intersection(allowed)
+        besides = changed if where is None else _meeting(db, where, changed)
         return Candidates([*same, *besides], len(chunk_keys) < reads, frozenset(same))
 
     def forget(self, table: str) -> None:
@@ -326,6 +334,39 @@ class Codes:
         with self._lock:
             if self._indexes.get(table) is index:
                 del self._indexes[table]
+
+
+def _allowed(
+    db: apsw.Connection, index: Index, query: bytes, k: int, reads: int, where: Condition
+) -> list[int]:
+    """The nearest of the chunks that meet a condition; all of them where they are fewer than ``reads``.
+
+    Which of the nearest meet it is asked, further and further out, as long as that is less work than
+    to list all that do.
+    """
+    condition = where.chunk_keys()
+    listing = db.execute(condition.sql, condition.parameters)
+    asked = _ASKED_FIRST * reads
+    # A list that is as short as the first question is the answer, and costs no more.
+    listed = [row[0] for row in islice(listing, asked)]
+    most = min(_MOST_ASKED, len(index.codes) // _ASKED_SHARE) if len(listed) == asked else 0
+    while asked <= most:
+        nearest = index.codes.search(query, index.candidates(asked, asked), asked)
+        meeting = _meeting(db, where, nearest)
+        if len(meeting) >= reads:
+            listing.close()
+            return [key for key in nearest if key in meeting][:reads]
+        # What the share that met it asks for, and half as much again.
+        asked = max(2 * asked, 3 * asked * reads // (2 * max(1, len(meeting))))
+    listed += [row[0] for row in listing]
+    if len(listed) < reads:
+        return listed
+    return index.codes.search(query, index.candidates(k, reads), reads, listed)
+
+
+def _meeting(db: apsw.Connection, where: Condition, chunk_keys: Iterable[int]) -> set[int]:
+    asked = where.among(chunk_keys)
+    return {row[0] for row in db.execute(asked.sql, asked.parameters)}
 
 
 _USUAL_READS = 22

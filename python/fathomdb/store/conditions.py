@@ -35,6 +35,16 @@ class Condition:
             self.parameters,
         )
 
+    def among(self, chunk_keys: Iterable[int]) -> Condition:
+        """Those of these chunks whose nodes meet this, as a query: point reads, whatever passes."""
+        # CROSS JOIN has SQLite go by the keys.
+        return Condition(
+            "SELECT c.chunk_key FROM carray(?) AS k CROSS JOIN chunks AS c ON c.chunk_key = k.value "
+            "CROSS JOIN nodes AS n ON n.node_key = c.node_key "
+            f"WHERE n.superseded_cursor IS NULL AND {self.sql}",
+            (keys.ints(chunk_keys), *self.parameters),
+        )
+
 
 EVERYTHING = Condition()
 

@@ -74,6 +74,20 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// The same error of a whole batch, where this was of its part from `first` on.
+    #[must_use]
+    pub fn counted_from(mut self, first: usize) -> Self {
+        if let Self::EmptyChunkId { index }
+        | Self::NulInChunkId { index, .. }
+        | Self::DigestLength { index, .. } = &mut self
+        {
+            *index += first;
+        }
+        self
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

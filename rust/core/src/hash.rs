@@ -49,7 +49,7 @@ pub fn verify_chunk_hashes(
     texts: &[&str],
     expected: &[&[u8]],
 ) -> Result<Vec<usize>> {
-    check_lengths(chunk_ids, "expected", expected)?;
+    check_lengths(chunk_ids.len(), "expected", expected.len())?;
     if let Some((index, wrong)) = expected
         .iter()
         .enumerate()
@@ -80,21 +80,25 @@ fn framed<'a>(chunk_id: &'a str, text: &'a str) -> Message<'a> {
 }
 
 fn check_batch(chunk_ids: &[&str], texts: &[&str]) -> Result<()> {
-    check_lengths(chunk_ids, "texts", texts)?;
+    check_lengths(chunk_ids.len(), "texts", texts.len())?;
     chunk_ids
         .iter()
         .enumerate()
         .try_for_each(|(index, chunk_id)| check_chunk_id(index, chunk_id))
 }
 
-fn check_lengths<T>(chunk_ids: &[&str], name: &'static str, others: &[T]) -> Result<()> {
-    if chunk_ids.len() == others.len() {
+/// Compares how many ids there are with how many there are of what belongs to them.
+///
+/// # Errors
+/// They are not as many.
+pub fn check_lengths(chunk_ids: usize, other: &'static str, others: usize) -> Result<()> {
+    if chunk_ids == others {
         return Ok(());
     }
     Err(Error::LengthsDiffer {
-        other: name,
-        chunk_ids: chunk_ids.len(),
-        others: others.len(),
+        other,
+        chunk_ids,
+        others,
     })
 }
 

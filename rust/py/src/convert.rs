@@ -2,6 +2,7 @@
 //! buffers, `vectors` reads what an embedder returned, `columns` what Arrow exports.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 
 use fathomdb_core::hash::Digest;
 use pyo3::prelude::*;
@@ -50,18 +51,31 @@ impl<'py> Items<'py> {
         Ok(Self { name, tuple })
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.tuple.len()
+    }
+
     /// The items as UTF-8, without a copy where Python has it ready (all ASCII does).
     pub fn as_strs(&self) -> Result<Vec<&str>> {
-        let items = self.tuple.iter_borrowed().enumerate();
-        items
+        self.part_as_strs(0..self.len())
+    }
+
+    /// Those of a part of them.
+    pub fn part_as_strs(&self, part: Range<usize>) -> Result<Vec<&str>> {
+        self.part(part)
             .map(|(index, item)| utf8(self.name, Some(index), item))
             .collect()
     }
 
     /// The items as bytes.
     pub fn as_bytes(&self) -> Result<Vec<&[u8]>> {
-        let items = self.tuple.iter_borrowed().enumerate();
-        items
+        self.part_as_bytes(0..self.len())
+    }
+
+    /// Those of a part of them.
+    pub fn part_as_bytes(&self, part: Range<usize>) -> Result<Vec<&[u8]>> {
+        self.part(part)
             .map(|(index, item)| {
                 item.extract().map_err(|_| {
                     Error::InvalidInput(format!(
@@ -85,8 +99,7 @@ impl<'py> Items<'py> {
     }
 
     fn as_integers<T: for<'a> FromPyObject<'a, 'py>>(&self, what: &str) -> Result<Vec<T>> {
-        let items = self.tuple.iter_borrowed().enumerate();
-        items
+        self.part(0..self.len())
             .map(|(index, item)| {
                 item.extract().map_err(|_| {
                     Error::InvalidInput(format!(
@@ -97,6 +110,13 @@ impl<'py> Items<'py> {
                 })
             })
             .collect()
+    }
+
+    fn part(&self, part: Range<usize>) -> impl Iterator<Item = (usize, Borrowed<'_, 'py, PyAny>)> {
+        part.map(|index| {
+            let item = self.tuple.get_borrowed_item(index);
+            (index, item.expect("a part is of this many items"))
+        })
     }
 }
 
@@ -120,9 +140,10 @@ fn utf8<'a>(name: &str, index: Option<usize>, item: Borrowed<'a, '_, PyAny>) -> 
     })
 }
 
-/// Digests as a list of bytes.
-pub fn digests_out<'py>(py: Python<'py>, digests: &[Digest]) -> PyResult<Bound<'py, PyList>> {
-    PyList::new(py, digests.iter().map(|digest| PyBytes::new(py, digest)))
+/// Adds digests to a list, as bytes.
+pub fn append_digests(list: &Bound<'_, PyList>, digests: &[Digest]) -> PyResult<()> {
+    let mut digests = digests.iter();
+    digests.try_for_each(|digest| list.append(PyBytes::new(list.py(), digest)))
 }
 
 fn short_repr(item: &Bound<'_, PyAny>) -> String {

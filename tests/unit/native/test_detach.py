@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from fathomdb._native import (
+    CodeIndex,
     canonical_chunk_hash,
     canonical_chunk_hashes,
     content_hashes,
@@ -30,6 +31,18 @@ TEXT = "x" * 1_000_000
 IDS, TEXTS = ["id"] * 100, [TEXT] * 100
 ROW = np.ones(1024, dtype=np.float32)
 COUNT = 16_384
+KEYS = range(COUNT)
+NUMBERS = np.random.default_rng(0).standard_normal((COUNT, 1024), np.float32)
+
+
+def code_index() -> CodeIndex:
+    index = CodeIndex(1024, int8=True)
+    index.put(KEYS, NUMBERS.tobytes(), KEYS)
+    return index
+
+
+INDEX = code_index()
+BLOCK = [b"\xff" * (COUNT // 8)], [np.arange(COUNT).tobytes()], [NUMBERS.tobytes()]
 
 BIG = {
     "canonical_chunk_hash": lambda: canonical_chunk_hash("id", TEXT * 50),
@@ -41,6 +54,10 @@ BIG = {
     "pack_vectors, lists": lambda: pack_vectors([ROW.tolist()] * COUNT, 1024, normalize=True),
     "unpack_vectors": lambda: unpack_vectors([ROW.tobytes()] * COUNT, 1024),
     "split_text": lambda: split_text(TEXT[:300_000], 1000),
+    "CodeIndex.put": code_index,
+    "CodeIndex.load": lambda: CodeIndex(1024, int8=True).load(*BLOCK),
+    "CodeIndex.candidates_needed": lambda: INDEX.candidates_needed(4, 10),
+    "CodeIndex.search": lambda: INDEX.search(NUMBERS[0].tobytes(), 4_000, 100),
 }
 SMALL = {
     "canonical_chunk_hash": lambda: canonical_chunk_hash("id", "text"),

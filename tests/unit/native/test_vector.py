@@ -227,6 +227,24 @@ def test_an_interrupt_inside_an_array_is_not_taken_for_a_broken_contract() -> No
         pack_vectors(Interrupted(), None)
 
 
+@pytest.mark.skipif(
+    not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="Linux with huge pages alone"
+)
+def test_a_big_blob_asks_for_huge_pages() -> None:
+    blob = pack_vectors(np.ones((4096, 512), np.float32), 512).blob
+    middle = np.frombuffer(blob, np.uint8).ctypes.data + len(blob) // 2
+    flags: list[str] = []
+    is_in_it = False
+    for line in Path("/proc/self/smaps").read_text("utf-8").splitlines():
+        name, *values = line.split()
+        if not name.endswith(":"):
+            first, end = (int(part, 16) for part in name.split("-"))
+            is_in_it = first <= middle < end
+        elif is_in_it and name == "VmFlags:":
+            flags = values
+    assert "hg" in flags
+
+
 @pytest.mark.parametrize("dimension", [0, -1, True, 1.0, "7", 2**80])
 def test_a_dimension_that_is_no_positive_integer_is_refused(dimension: Any) -> None:
     with pytest.raises(InvalidInputError, match="dimension must be an integer of 1 or more, got"):

@@ -83,6 +83,51 @@ def test_it_finds_what_comparing_every_vector_finds(db):
         assert_finds_the_same(db, f"text {n}", limit=5, ids=[f"n{k}" for k in range(0, 600, 7)])
 
 
+@pytest.fixture
+def asked(monkeypatch):
+    """How many chunks were asked at once whether they meet a filter, each time."""
+    whole = codes._meeting
+    counts = []
+
+    def meeting(db, where, chunk_keys):
+        counts.append(len(chunk_keys))
+        return whole(db, where, chunk_keys)
+
+    monkeypatch.setattr(codes, "_meeting", meeting)
+    monkeypatch.setattr(codes, "_ASKED_FIRST", 2)
+    monkeypatch.setattr(codes, "_ASKED_SHARE", 1)
+    monkeypatch.setattr(codes, "reads_of", lambda k, *, int8: k + (11 if int8 else 190))
+    return counts
+
+
+@pytest.mark.parametrize("share", [1, 2, 5, 20])
+def test_what_many_chunks_meet_is_asked_of_the_nearest(db, asked, share):
+    allowed = [f"n{k}" for k in range(0, 600, share)]
+    for n in range(0, 600, 60):
+        assert_finds_the_same(db, f"text {n}", limit=5, ids=allowed)
+    is_long = len(allowed) >= codes._ASKED_FIRST * codes.reads_of(6, int8=db._runtime.codes._int8)
+    assert any(asked) == is_long
+    assert max(asked) <= 600
+
+
+def test_what_changed_since_is_asked_too(db, asked):
+    by(db, "text 6")
+    with db._runtime.snapshot() as before:
+        found, how = search_in(before, db, "text 6", where={"n": {"lt": 500}})
+        assert how == ["codes"]
+        rewrite(db)
+        db.write(nodes(5000, 3))
+        db.admin.drain_vector_projection()
+        assert search_in(before, db, "text 6", where={"n": {"lt": 500}}) == (found, ["codes"])
+    assert_finds_the_same(db, "text 5001", limit=5, where={"n": {"lt": 500}})
+
+
+def test_what_too_few_chunks_meet_to_be_asked_is_listed(db, asked, monkeypatch):
+    monkeypatch.setattr(codes, "_MOST_ASKED", 0)
+    assert_finds_the_same(db, "text 6", limit=5, where={"n": {"lt": 500}})
+    assert not any(asked)
+
+
 def test_few_allowed_chunks_are_all_compared(db):
     allowed = [f"n{k}" for k in range(0, 50, 5)]
     found, how = by(db, "text 300", ids=allowed, limit=4)
@@ -254,7 +299,19 @@ def test_a_commit_that_fails_leaves_no_codes_that_only_it_had(db, monkeypatch):
     assert_codes_are_of_the_table(db)
 
 
-def search_in(connection, db, query, limit=5):
+def test_after_a_commit_that_failed_codes_are_back_with_the_next_transaction(db):
+    every = db._runtime.codes
+    with db._runtime.snapshot() as connection:
+        at = codes.commits(connection)
+        every.publish(at + 1, codes.Changes())
+        every.withdraw()
+        for _ in range(2):
+            assert search_in(connection, db, "text 6")[1] == ["older"]
+    db.write(Node("Doc", "no text", None, {"changes": "no vector"}))
+    assert_finds_the_same(db, "text 6", limit=5)
+
+
+def search_in(connection, db, query, limit=5, where=None):
     """(found, why) of a search in a snapshot that a test holds."""
     from fathomdb.search import filters, vector
     from fathomdb.store import profiles
@@ -266,7 +323,7 @@ def search_in(connection, db, query, limit=5):
         vector_of(query).tobytes(),
         profile,
         ["Doc"],
-        filters.build(),
+        filters.build(where=where),
         limit=limit,
         per_node=1,
         codes=db._runtime.codes,
@@ -312,6 +369,46 @@ def test_where_the_file_counts_no_commits_every_vector_is_compared_until_it_does
 
     for n in (6, 300):
         assert_finds_the_same(db, f"text {n}", limit=5)
+
+
+def add_more_than_is_logged(db, monkeypatch):
+    monkeypatch.setattr(codes, "_MOST_LOGGED", 20)
+    for first in (2000, 3000):
+        db.write(nodes(first, 30))
+        db.admin.drain_vector_projection()
+
+
+def test_codes_that_are_told_of_changes_and_never_read_are_forgotten(db, monkeypatch):
+    with db._runtime.snapshot() as before:
+        before.execute("SELECT count(*) FROM nodes").fetchall()
+        retire(db)
+        assert search_in(before, db, "text 6")[1] == ["older"]
+    ((table, _),) = db._runtime.codes._indexes.items()
+    add_more_than_is_logged(db, monkeypatch)
+    assert db._runtime.codes.size(table) == (0, 0)
+    assert_finds_the_same(db, "text 2007", limit=5)
+
+
+def test_codes_that_were_read_are_kept_however_much_changes(db, monkeypatch):
+    by(db, "text 6")
+    ((_, index),) = db._runtime.codes._indexes.items()
+    add_more_than_is_logged(db, monkeypatch)
+    assert [*db._runtime.codes._indexes.values()] == [index]
+    assert_finds_the_same(db, "text 2007", limit=5)
+
+
+def test_codes_that_are_being_read_are_kept_however_much_changes(db, monkeypatch):
+    whole = codes._read_into
+
+    def read_into(*given):
+        add_more_than_is_logged(db, monkeypatch)
+        whole(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(codes, "_read_into", read_into)
+        assert [look["why"] for look in by(db, "text 6")[1]] == ["changing"]
+    assert [index.is_loaded for index in db._runtime.codes._indexes.values()] == [True]
+    assert_finds_the_same(db, "text 2007", limit=5)
 
 
 def test_a_snapshot_from_before_too_many_changes_compares_every_vector(db):

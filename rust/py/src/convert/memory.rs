@@ -116,6 +116,25 @@ fn told(error: PyErr, py: Python<'_>) -> Result<String> {
     }
 }
 
+/// Asks Linux to back a big blob, not written yet, with pages of 2 MB, as `NumPy` does for its arrays:
+/// of 30 MB that is 7,000 page faults less, three quarters of the time that it takes to pack f64.
+///
+/// A wish: where huge pages are switched off, the memory is as it was.
+#[cfg(target_os = "linux")]
+fn ask_for_huge_pages(slots: &mut Slot) {
+    const FROM_BYTES: usize = 4 << 20;
+    /// Advice begins where a page does, of whatever size that is.
+    const PAGE: usize = 64 << 10;
+    if size_of_val(slots) < FROM_BYTES {
+        return;
+    }
+    let skipped = slots.as_ptr().align_offset(PAGE);
+    let (first, bytes) = (&raw mut slots[skipped], size_of_val(&slots[skipped..]));
+    // SAFETY: it begins at a page and ends in memory that is ours; the advice, for the rest of the
+    // last page too, changes neither what is there nor whether it can be written.
+    unsafe { libc::madvise(first.cast(), bytes, libc::MADV_HUGEPAGE) };
+}
+
 /// A bytes object that nobody else has seen yet, and so may still be written.
 pub struct NewBlob<'py>(Bound<'py, PyBytes>);
 
@@ -142,7 +161,10 @@ impl<'py> NewBlob<'py> {
             "Python aligns the content of bytes to a pointer's size"
         );
         // SAFETY: aligned memory of that length, which nobody else can reach before `finish`.
-        unsafe { slice::from_raw_parts_mut(first, slots) }
+        let slots = unsafe { slice::from_raw_parts_mut(first, slots) };
+        #[cfg(target_os = "linux")]
+        ask_for_huge_pages(slots);
+        slots
     }
 
     /// The finished object.
