@@ -20,7 +20,7 @@ class _Weighed(Protocol):
 T = TypeVar("T", bound=_Weighed)
 
 
-class MailboxFull(Exception):
+class NoRoomError(Exception):
     """The mailbox stayed full for as long as the caller would wait."""
 
 
@@ -62,11 +62,11 @@ class Mailbox(Generic[T]):
         """Adds an item, once there is room.
 
         Raises:
-            MailboxFull: There was none in time.
+            NoRoomError: There was none in time.
         """
         with self._lock:
             if self.full() and not self._room.wait_for(lambda: not self.full(), timeout_seconds):
-                raise MailboxFull
+                raise NoRoomError
             self._items.append(item)
             self._weight += item.weight
             if self._awaited and self._are_enough(self._awaited):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fathomdb.actors.actor import Actor, logger
-from fathomdb.actors.mailbox import Mailbox, MailboxFull
+from fathomdb.actors.mailbox import Mailbox, NoRoomError
 from fathomdb.errors import EngineClosedError, FathomError, MailboxFullError, WriterTimeoutError
 from fathomdb.store.connection import Connection, is_of_the_disk, translate
 from fathomdb.store.reuse import Contents
@@ -128,7 +128,7 @@ class WriterActor(Actor):
             raise EngineClosedError
         try:
             self._mailbox.put(request, timeout_seconds)
-        except MailboxFull:
+        except NoRoomError:
             raise MailboxFullError(
                 f"{self._mailbox.size} requests were still waiting for the writer after "
                 f"{timeout_seconds:g} s; nothing of this request was stored, try again later or "
