@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from fathomdb.store.codes import Codes
     from fathomdb.store.presence import Presence
 
-GATHER_SECONDS = 0.0005
-"""How long a commit waits for callers that were just answered, since most write again at once.
+GATHER_SECONDS = 0.001
+"""How long from then on callers that were just answered are waited for, since most write again at once.
 
 Without it, of eight threads four write while the other four wait; where nobody came, it is soon
 given up (note 0033).
