@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import queue
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -13,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fathomdb.actors.actor import Actor, logger
+from fathomdb.actors.mailbox import Mailbox, NoRoomError
 from fathomdb.errors import EngineClosedError, FathomError, MailboxFullError, WriterTimeoutError
 from fathomdb.store.connection import Connection, is_of_the_disk, translate
 from fathomdb.store.reuse import Contents
@@ -22,8 +20,8 @@ if TYPE_CHECKING:
     from fathomdb.store.codes import Codes
     from fathomdb.store.presence import Presence
 
-GATHER_SECONDS = 0.0005
-"""How long a commit waits for callers that were just answered, since most write again at once.
+GATHER_SECONDS = 0.001
+"""How long from then on callers that were just answered are waited for, since most write again at once.
 
 Without it, of eight threads four write while the other four wait; where nobody came, it is soon
 given up (note 0033).
@@ -100,10 +98,10 @@ class WriterActor(Actor):
         self._presence = presence
         self.contents = Contents()
         self._codes = codes
-        self._group_size = group_size
-        self._group_rows = group_rows
         self._cache_bytes = cache_bytes
-        self._mailbox: queue.Queue[_Request | None] = queue.Queue(mailbox_size)
+        self._mailbox: Mailbox[_Request] = Mailbox(
+            mailbox_size, group_size=group_size, group_weight=group_rows
+        )
         self._gathering = _Gathering()
         self._gate = threading.Lock()
         self._closing = False
@@ -129,10 +127,10 @@ class WriterActor(Actor):
         if self._closing:
             raise EngineClosedError
         try:
-            self._mailbox.put(request, timeout=timeout_seconds)
-        except queue.Full:
+            self._mailbox.put(request, timeout_seconds)
+        except NoRoomError:
             raise MailboxFullError(
-                f"{self._mailbox.maxsize} requests were still waiting for the writer after "
+                f"{self._mailbox.size} requests were still waiting for the writer after "
                 f"{timeout_seconds:g} s; nothing of this request was stored, try again later or "
                 "write larger batches"
             ) from None
@@ -165,9 +163,7 @@ class WriterActor(Actor):
                 return
             self._last = last
             self._closing = True
-        # Only to wake it: where the mailbox is full it is awake, and looks whether it is to stop.
-        with contextlib.suppress(queue.Full):
-            self._mailbox.put_nowait(None)
+        self._mailbox.wake()
 
     # --- the loop ---------------------------------------------------------------------------------
 
@@ -188,23 +184,8 @@ class WriterActor(Actor):
         self._refuse_waiting(EngineClosedError())
 
     def _next_group(self) -> list[_Request]:
-        first = self._mailbox.get()
-        if first is None:
-            return []
-        group, rows = [first], first.weight
         wanted = self._gathering.wanted()
-        until = time.monotonic() + GATHER_SECONDS
-        while len(group) < self._group_size and rows < self._group_rows:
-            waits = len(group) < wanted and not self._closing
-            left = until - time.monotonic() if waits else 0.0
-            try:
-                request = self._mailbox.get(left > 0, left if left > 0 else None)
-            except queue.Empty:
-                break
-            if request is None:
-                break
-            group.append(request)
-            rows += request.weight
+        group = self._mailbox.take(wanted, GATHER_SECONDS)
         if wanted > 1:
             self._gathering.came(all_did=len(group) >= wanted)
         return group
@@ -277,12 +258,9 @@ class WriterActor(Actor):
             request.reply.set_exception(translated)
 
     def _refuse_waiting(self, error: FathomError) -> None:
-        while True:
-            try:
-                request = self._mailbox.get_nowait()
-            except queue.Empty:
-                return
-            if request is not None:
+        self._mailbox.wake()
+        while group := self._mailbox.take():
+            for request in group:
                 self._answer(request, None, error)
 
     def _crashed(self, error: BaseException) -> None:

@@ -179,8 +179,12 @@ def _store(tx: Transaction, changes: _Changes, context: WriteContext) -> int:
     written = {item.kind for item in changes.new_nodes}
     written.update(item.kind for _, item in changes.rewritten)
     written.update(item.kind for item in changes.ready.values())
-    kinds.ensure(db, written, context.chunk_chars, _native.SPLITTER_VERSION)
-    wanted = _wanted_profiles(tx, written, context)
+    answers = tx.answers()
+    if new_kinds := written - answers.owed.keys():
+        kinds.ensure(db, new_kinds, context.chunk_chars, _native.SPLITTER_VERSION)
+        owed_under = _wanted_profiles(tx, new_kinds, context)
+        answers.owed.update((kind, owed_under.get(kind, [])) for kind in new_kinds)
+    wanted = {kind: answers.owed[kind] for kind in written if answers.owed[kind]}
     if changes.rewritten:
         nodes.supersede(
             db,
@@ -189,9 +193,11 @@ def _store(tx: Transaction, changes: _Changes, context: WriteContext) -> int:
                 for row, item in changes.rewritten
             ),
         )
+        answers.node_key = None  # the versions that were superseded took keys
     key_of: dict[str, int] = {}
     if changes.new_nodes:
-        first = nodes.next_key(db)
+        first = answers.node_key or nodes.next_key(db)
+        answers.node_key = first + len(changes.new_nodes)
         key_of = {item.node_id: first + n for n, item in enumerate(changes.new_nodes)}
         nodes.insert(
             db,
@@ -225,7 +231,8 @@ def _store(tx: Transaction, changes: _Changes, context: WriteContext) -> int:
         )
     owed: dict[str, list[int]] = {}
     if changes.added:
-        first = chunks.next_key(db)
+        first = answers.chunk_key or chunks.next_key(db)
+        answers.chunk_key = first + len(changes.added)
         rows = [
             (key, key_of[item.node_id] if node_key is None else node_key, ordinal, *chunk)
             for key, (item, node_key, ordinal, chunk) in enumerate(changes.added, first)
@@ -244,6 +251,8 @@ def _store(tx: Transaction, changes: _Changes, context: WriteContext) -> int:
     enqueued = _enqueue(tx, changes, owed, wanted, context.now_ms)
     if changes.ready:
         ready.store(tx, [*changes.ready.values()], wanted, context.now_ms)
+    else:  # what ready vectors complete may be owed otherwise from now on
+        tx.keep(answers)
     return enqueued
 
 

@@ -6,6 +6,7 @@ family, and waiting for requests (``actors/writer.py``).
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fathomdb.errors import CorruptDatabaseError
@@ -18,6 +19,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import apsw
+
+    from fathomdb.store.indexes import Owed
+
+
+@dataclass(slots=True)
+class Answers:
+    """What writes of one group asked the file, and would be told again."""
+
+    owed: dict[str, list[Owed]] = field(default_factory=dict)
+    """By kind; a kind that is here has its row, and one that owes nothing has an empty list."""
+    node_key: int | None = None
+    chunk_key: int | None = None
+    """The next that no row has, where it is known."""
 
 
 class Transaction:
@@ -44,6 +58,8 @@ class Transaction:
         """What is done to vectors, for the codes of them to follow."""
         self._codes = codes
         self._is_published = False
+        self._answers: Answers | None = None
+        self._kept_answers: Answers | None = None
         self._on_commit: list[Callable[[], None]] = []
         self._on_commit_mark = 0
         db.execute("BEGIN IMMEDIATE")
@@ -89,6 +105,20 @@ class Transaction:
         """The last canonical commit, this one included once it is one."""
         return self._stored_cursor + int(self._is_canonical)
 
+    def answers(self) -> Answers:
+        """What the request before this one left with ``keep``, once; nothing is known otherwise."""
+        left, self._answers = self._answers, None
+        return left or Answers()
+
+    def keep(self, answers: Answers) -> None:
+        """Leaves to the request after this one what this one was told or has made true.
+
+        The last thing that a request does: what it changes from then on must change no answer. What
+        any other request does may, so nothing is left where one that does not call this came
+        between.
+        """
+        self._kept_answers = answers
+
     def reach(self, *, cursor: int = 0, fence: int = 0) -> None:
         """Has the file come to a commit, or given a fence, at least: rows are there that say so."""
         self._reached = max(self._reached, cursor)
@@ -105,6 +135,7 @@ class Transaction:
         self.db.execute("SAVEPOINT request")
         self._was_canonical = self._is_canonical
         self._on_commit_mark = len(self._on_commit)
+        self._answers, self._kept_answers = self._kept_answers, None
         self.vectors.mark()
         self.fts.mark()
 
@@ -116,6 +147,7 @@ class Transaction:
         """Undoes the request; False where SQLite had to end the whole transaction."""
         # Fences taken stay taken: they only have to be new, not dense.
         self._is_canonical = self._was_canonical
+        self._kept_answers = None
         self._unread()
         del self._on_commit[self._on_commit_mark :]
         self.vectors.undo()
