@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fathomdb.store.codes import Codes
     from fathomdb.store.presence import Presence
 
-GATHER_SECONDS = 0.001
+GATHER_SECONDS = 0.0005
 """How long from then on callers that were just answered are waited for, since most write again at once.
 
 Without it, of eight threads four write while the other four wait; where nobody came, it is soon
