@@ -171,7 +171,7 @@ def beside_usearch(
 
         is_graph = theirs is by_graph
         keep(
-            f"{name}, {len(some):,}: recall@{LIMIT}",
+            f"codes of {len(rows):,}, and {name}: recall@{LIMIT}",
             found,
             "recall",
             rows=len(some),
