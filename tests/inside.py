@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import invariants
 from fathomdb.store import vectors as vector_tables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -41,6 +42,27 @@ def snapshot(db: fathomdb.Engine):
 def in_writer(db: fathomdb.Engine, operation: Callable[[Transaction], object]) -> object:
     """Runs an operation in a transaction of the engine's own writer."""
     return db._runtime.write(operation)
+
+
+@contextlib.contextmanager
+def full_disk(db: fathomdb.Engine) -> Iterator[None]:
+    """The file gets no page more than it has, whichever connection the writer goes on with."""
+    writer = db._runtime._owned.writer
+    pages = in_writer(db, lambda tx: tx.db.pragma("page_count"))
+    reopen = writer._reopen
+
+    def reopen_full() -> Connection:
+        connection = reopen()
+        connection.pragma("max_page_count", pages)
+        return connection
+
+    writer._reopen = reopen_full
+    in_writer(db, lambda tx: tx.db.pragma("max_page_count", pages))
+    try:
+        yield
+    finally:
+        writer._reopen = reopen
+        in_writer(db, lambda tx: tx.db.pragma("max_page_count", 1_000_000))
 
 
 def work(db: fathomdb.Engine) -> dict[str, WorkRow]:

@@ -237,16 +237,13 @@ def test_failure_bookkeeping_survives_the_abort_of_the_batch_it_describes(open_d
     bad = [Fault(ValueError("bad"), texts="poison"), Fault("nan", texts="number 3")]
     db = open_db(embedder=FlakyEmbedder(inner, bad), config=EngineConfig(clock=clock))
     db.write(_nodes())
-    full = inside.in_writer(db, lambda tx: tx.db.pragma("page_count"))
-    inside.in_writer(db, lambda tx: tx.db.pragma("max_page_count", full))
 
-    with pytest.raises(DiskFullError):
-        db.admin.drain_vector_projection(timeout=30)
-    assert inside.vectors(db) == {}
-    # The writer goes on with another connection, which knows of no bound.
-    inside.in_writer(db, lambda tx: tx.db.pragma("max_page_count", full))
-    with pytest.raises(DiskFullError):  # what is known of the rows has room; vectors have none
-        db.admin.drain_vector_projection(timeout=30)
+    with inside.full_disk(db):
+        with pytest.raises(DiskFullError):
+            db.admin.drain_vector_projection(timeout=30)
+        assert inside.vectors(db) == {}
+        with pytest.raises(DiskFullError):  # what is known of the rows has room; vectors have none
+            db.admin.drain_vector_projection(timeout=30)
 
     poison = inside.work(db)[f"{POISON}#0"]
     assert (poison.state, poison.attempts, poison.last_error) == ("pending", 1, "ValueError: bad")
@@ -254,7 +251,6 @@ def test_failure_bookkeeping_survives_the_abort_of_the_batch_it_describes(open_d
     assert {row.cause for row in failed} == {"not_finite"}
     assert "n3#0" in {row.chunk_id for row in failed}
 
-    inside.in_writer(db, lambda tx: tx.db.pragma("max_page_count", 1_000_000))
     report = db.admin.drain_vector_projection(timeout=30)
     assert inside.adds_up(report)
     assert (report.stopped_by, report.processed) == ("idle", 63 - len(failed))

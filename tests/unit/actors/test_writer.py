@@ -302,13 +302,10 @@ def test_full_text_that_fails_at_commit_is_answered_to_its_request_alone(open_sm
 
 def test_a_full_disk_is_answered_to_every_request_and_the_writer_goes_on(open_small):
     db = open_small()
-    pages = inside.in_writer(db, lambda tx: tx.db.pragma("page_count"))
-    inside.in_writer(db, lambda tx: tx.db.pragma("max_page_count", pages))
-    with pytest.raises(fathomdb.DiskFullError, match="disk is full"):
+    full = pytest.raises(fathomdb.DiskFullError, match="disk is full")
+    with inside.full_disk(db), full:
         db.write([Node("Note", f"n{i}", "word " * 150) for i in range(200)])
     assert db.count() == 0
-
-    inside.in_writer(db, lambda tx: tx.db.pragma("max_page_count", 1_000_000))
 
     assert db.write(Node("Note", "n", "a text")).written == 1
 
