@@ -66,7 +66,7 @@ def raw_vector_search(runtime: Runtime, request: SearchRequest, vector: Any) -> 
         EmbedderNotConfiguredError: The file has no active profile.
         InvalidInputError: The vector does not fit it.
     """
-    with runtime.snapshot() as db:
+    with runtime.reading() as db:
         active, *_ = [*profiles.wanted(db), None]
         if active is None:
             raise EmbedderNotConfiguredError
@@ -102,7 +102,7 @@ def asking(
         profile = model.profile
         queries[profile.profile_id] = embed(runtime, profile, request.query or "", timeout_seconds)
     while True:
-        with runtime.snapshot() as db:
+        with runtime.reading() as db:
             answering = searcher.answering(db, request)
             missing = [item for item in answering if item.profile_id not in queries]
             if request.mode == "text" or not missing:

@@ -13,10 +13,7 @@ LULL_SECONDS = 0.02
 
 
 class Reading:
-    """The snapshots that callers have open, as a context for each; for any thread.
-
-    What the projector reads for itself is not among them.
-    """
+    """The gets and searches that are under way, as a context for each; for any thread."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

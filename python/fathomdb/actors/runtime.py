@@ -175,9 +175,15 @@ class Runtime:
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Connection]:
-        """A read snapshot, for whose time backfill gives way."""
+        """A read snapshot of the engine's own: what waits for backfill or watches it is not to slow it."""
         self.check()
-        with self._reading, self._readers.snapshot() as db:
+        with self._readers.snapshot() as db:
+            yield db
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A read snapshot for records or hits that a caller asked for; backfill gives way to it."""
+        with self._reading, self.snapshot() as db:
             yield db
 
     def write(

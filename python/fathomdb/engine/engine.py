@@ -273,7 +273,7 @@ class Engine:
     def get_many(self, ids: Iterable[str]) -> dict[str, NodeRecord]:
         """The live nodes of these ids, by id, in the order asked for; ids that are not live miss."""
         _check_items("ids", ids, "node ids")
-        with self._runtime.snapshot() as db:
+        with self._runtime.reading() as db:
             return lookup.get_many(db, [*ids])
 
     def nodes(
@@ -285,11 +285,11 @@ class Engine:
 
     def _snapshot(self) -> AbstractContextManager[Connection]:
         # A method of the engine: who has a stream has the engine, which closes when nobody has it.
-        return self._runtime.snapshot()
+        return self._runtime.reading()
 
     def count(self, kind: str | None = None, where: Mapping[Any, Any] | None = None) -> int:
         """How many live nodes there are."""
-        with self._runtime.snapshot() as db:
+        with self._runtime.reading() as db:
             return lookup.count(db, self._filter(kind, where))
 
     def _filter(self, kind: str | None, where: Mapping[Any, Any] | None) -> filters.Filter:

@@ -49,7 +49,7 @@ def _pending(db):
 
 def test_backfill_rests_while_someone_reads_and_fresh_work_does_not(db):
     with contextlib.ExitStack() as reader:
-        reader.enter_context(db._runtime.snapshot())
+        reader.enter_context(db._runtime.reading())
         db.admin.configure_vec("Note")
         for n in range(20):  # under load without end, backfill would have had four turns
             receipt = db.write(fathomdb.Node("Note", f"new{n}", f"fresh text {n}"))
@@ -65,7 +65,7 @@ def test_backfill_rests_while_someone_reads_and_fresh_work_does_not(db):
 
 
 def test_a_drain_does_not_rest(db):
-    with db._runtime.snapshot():
+    with db._runtime.reading():
         db.admin.configure_vec("Note")
         report = db.admin.drain_vector_projection(timeout=60)
 
@@ -73,7 +73,7 @@ def test_a_drain_does_not_rest(db):
 
 
 def test_backfill_comes_on_when_its_rest_is_over_and_when_nobody_reads(db, clock):
-    with db._runtime.snapshot():
+    with db._runtime.reading():
         db.admin.configure_vec("Note")
         receipt = db.write(fathomdb.Node("Note", "new", "a fresh text"))
         assert db.wait(receipt, timeout=30).complete
@@ -91,6 +91,34 @@ def test_backfill_comes_on_when_its_rest_is_over_and_when_nobody_reads(db, clock
         generation = progress.generation
         clock.advance(100)
         progress.wait(generation, 0.1)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda db: db.get("old1"),
+        lambda db: db.get_many(["old1"]),
+        lambda db: next(db.nodes()),
+        lambda db: db.count(),
+        lambda db: db.search("old"),
+        lambda db: db.text_search("old"),
+        lambda db: db.semantic_search("old"),
+        lambda db: db.raw_vector_search([1.0] * 8),
+    ],
+)
+def test_backfill_gives_way_to_every_sort_of_read(open_db, clock, read):
+    db = open_db(embedder=DeterministicEmbedder(8), config=fathomdb.EngineConfig(clock=clock))
+    receipt = db.write(fathomdb.Node("Note", f"old{n}", f"old text {n}") for n in range(3))
+    db.admin.drain_vector_projection(timeout=30)
+    # Who waits for backfill, or watches it, does not slow it.
+    assert db.wait(receipt, timeout=30).complete
+    db.admin.status()
+    db.admin.get_vec_index_status("Note")
+    assert not db._runtime._reading.is_on
+
+    read(db)
+
+    assert db._runtime._reading.is_on
 
 
 def test_reading_is_on_from_the_first_read_until_a_while_after_the_last():
