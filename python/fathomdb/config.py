@@ -108,8 +108,8 @@ class EngineConfig:
         cache_mib: SQLite's page cache per connection, in MiB.
         vector_cache_mib: Vectors of texts, kinds and models that are gone, kept in the file for when
             they come back, in MiB at most, oldest out first; 0 keeps none.
-        exact_below_rows: Below so many vectors of a kind a search for ten compares all of them;
-            from there on, codes in memory tell which are worth it. A search for more needs more.
+        exact_below_rows: Below so many vectors of a kind a search compares all of them; from there
+            on, codes in memory tell which are worth it. For a thousand hits or more it takes more.
         codes_int8: Whether those codes have a byte a number beside its sign: 449 bytes a vector at
             384 dimensions, and not 62, and a fifth of the time or less for many hits. Without it
             recall is good for dense embeddings alone: of sparse ones, as of ``hashing``, a fifth is missed.

@@ -145,7 +145,7 @@ def test_a_node_with_many_chunks_hides_no_other_one(db):
 
 def test_few_vectors_and_many_hits_are_compared_one_by_one():
     with temporary(
-        embedder=Seeded(), background=False, config=EngineConfig(exact_below_rows=400)
+        embedder=Seeded(), background=False, config=EngineConfig(exact_below_rows=550)
     ) as db:
         db.write(nodes(0, 300))
         db.admin.drain_vector_projection()
@@ -153,7 +153,8 @@ def test_few_vectors_and_many_hits_are_compared_one_by_one():
         db.write(nodes(300, 300))
         db.admin.drain_vector_projection()
         assert by(db, "text 1")[1][0]["by"] == "codes"
-        assert by(db, "text 1", limit=200)[1][0]["why"] == "small"
+        assert by(db, "text 1", limit=200)[1][0]["by"] == "codes"
+        assert by(db, "text 1", limit=1000)[1][0]["why"] == "small"
 
 
 def rewrite(db):
