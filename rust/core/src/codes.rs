@@ -28,6 +28,8 @@ use places::{Places, SLOT};
 const SEGMENT_ROWS: usize = 1024;
 /// Rows that are scored at once, so that the scores stay in the nearest cache.
 const SCORED_ROWS: usize = 512;
+/// Rows of bytes that are fetched before they are compared: each is another page of memory.
+const FETCHED_AHEAD: usize = 12;
 /// The key of a place without a row.
 const NOBODY: i64 = i64::MIN;
 /// The greatest number that a query has in four bits with a sign.
@@ -250,14 +252,20 @@ impl CodeIndex {
         }
         let query: Vec<f32> = floats(query).collect();
         let segments = self.rows().segments.clone();
-        let mut found = self.nearest(&segments, &query, candidates.max(most), within);
+        let found = self.nearest(&segments, &query, candidates.max(most).max(1), within);
         let mut ranked: Vec<(f32, i64)> = Vec::with_capacity(found.len());
-        // In the order of their places, so that each segment is locked once.
-        found.sort_unstable_by_key(|(_, slot)| *slot);
+        // They come in the order of their places, so each segment is locked once.
         for of_one in found.chunk_by(|one, other| segment_of(one.1) == segment_of(other.1)) {
             let segment = read(&segments[segment_of(of_one[0].1)]);
-            for (score, slot) in of_one {
+            for (n, (score, slot)) in of_one.iter().enumerate() {
                 let place = place_of(*slot);
+                if self.has_bytes
+                    && let Some((_, later)) = of_one.get(n + FETCHED_AHEAD)
+                {
+                    let first = place_of(*later) * self.dimension;
+                    self.kernel
+                        .fetch(&segment.bytes[first..first + self.dimension]);
+                }
                 let score = if self.has_bytes {
                     let first = place * self.dimension;
                     let bytes = &segment.bytes[first..first + self.dimension];
@@ -272,8 +280,14 @@ impl CodeIndex {
                 }
             }
         }
-        ranked.sort_unstable_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1)));
+        let nearest_first = |one: &(f32, i64), other: &(f32, i64)| {
+            other.0.total_cmp(&one.0).then(one.1.cmp(&other.1))
+        };
+        if (1..ranked.len()).contains(&most) {
+            ranked.select_nth_unstable_by(most, nearest_first);
+        }
         ranked.truncate(most);
+        ranked.sort_unstable_by(nearest_first);
         Ok(ranked.into_iter().map(|(_, key)| key).collect())
     }
 
@@ -314,7 +328,8 @@ impl CodeIndex {
         let planes = planes(query);
         let length = query.iter().map(|x| x * x).sum::<f32>().sqrt();
         let mut scores = vec![0; segments.len() * SEGMENT_ROWS];
-        let mut best = Best::new(nearest);
+        // (cosine, place in `scores`), the nearest first.
+        let mut near: Vec<(f32, usize)> = Vec::with_capacity(nearest + 1);
         for (number, segment) in segments.iter().enumerate() {
             let (segment, first) = (read(segment), number * SEGMENT_ROWS);
             let scores = &mut scores[first..first + SEGMENT_ROWS];
@@ -323,23 +338,21 @@ impl CodeIndex {
             for (n, (row, step)) in rows.zip(&segment.steps).enumerate() {
                 if segment.keys[n] != NOBODY {
                     let cosine = f32::from(*step) * self.kernel.dot(query, row) / length;
-                    // Best compares whole numbers: a cosine, a little above 1 at most, as 30 bits.
-                    #[expect(clippy::cast_possible_truncation, reason = "30 bits, and a slot")]
-                    let (score, slot) = ((cosine * 1e9) as i32, (first + n) as u32);
-                    if score > best.least {
-                        best.push(score, slot);
+                    if near.len() < nearest || near.last().is_some_and(|last| cosine > last.0) {
+                        let at = near.partition_point(|other| other.0 >= cosine);
+                        near.insert(at, (cosine, first + n));
+                        near.truncate(nearest);
                     }
                 }
             }
         }
-        let near = best.finish().into_iter();
-        let worst = near.map(|(_, slot)| scores[slot as usize]).min();
+        let worst = near.iter().map(|(_, at)| scores[*at]).min();
         worst.map_or(0, |worst| {
             scores.iter().filter(|score| **score >= worst).count()
         })
     }
 
-    /// The rows whose signs are nearest: (score, slot), in no order.
+    /// The rows whose signs are nearest: (score, slot), in the order of slots.
     fn nearest(
         &self,
         segments: &[Arc<RwLock<Segment>>],
@@ -348,7 +361,8 @@ impl CodeIndex {
         within: Option<&KeySet>,
     ) -> Vec<(i32, u32)> {
         let planes = planes(query);
-        let mut best = Best::new(count);
+        let (lowest, highest) = score_range(self.dimension);
+        let mut best = Best::new(count, lowest, highest);
         let mut scores = [0; SCORED_ROWS];
         for (number, segment) in segments.iter().enumerate() {
             let segment = read(segment);
@@ -458,6 +472,12 @@ fn place_of(slot: u32) -> usize {
 fn floats(blob: &[u8]) -> impl Iterator<Item = f32> {
     let (numbers, _) = blob.as_chunks::<FLOAT_BYTES>();
     numbers.iter().map(|bytes| f32::from_le_bytes(*bytes))
+}
+
+/// The least and the most that a row of signs can score.
+fn score_range(dimension: usize) -> (i32, i32) {
+    let most = i32::try_from(dimension.next_multiple_of(64)).unwrap_or(i32::MAX / 8);
+    (-7 * most, 7 * most)
 }
 
 /// A query's numbers in four bits each, as whole numbers from -7 to 7 of the greatest of them.

@@ -10,6 +10,9 @@
     expect(unsafe_code, reason = "calls of what the CPU was asked for")
 )]
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+
 use half::f16;
 
 /// Rows whose words lie side by side: as many as the widest vector has words.
@@ -23,6 +26,8 @@ pub type QueryBits = [[u64; PLANES]];
 
 const BYTE_TOP: f32 = 127.0;
 const FLOAT_LANES: usize = 16;
+#[cfg(target_arch = "x86_64")]
+const CACHE_LINE: usize = 64;
 
 /// Instructions that a kernel is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +102,17 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => unsafe { x86::encode_avx512(vector, signs, bytes) },
         }
+    }
+
+    /// Has a row come from memory while others are compared; a wish.
+    pub fn fetch(self, row: &[i8]) {
+        #[cfg(target_arch = "x86_64")]
+        for line in row.chunks(CACHE_LINE) {
+            // SAFETY: a prefetch reads nothing that the program sees.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr()) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = row;
     }
 
     /// The dot product of a query with a row of bytes.
