@@ -31,7 +31,8 @@ class Word:
 
 def score(tokens: Sequence[str], words: Sequence[Word], average_tokens: float) -> float:
     """The score of a chunk for a query, from the tokens of its text; 0 where it has no word of it."""
-    counts = Counter(tokens)
+    wanted = {word.tokens[0] for word in words}
+    counts = Counter(filter(wanted.__contains__, tokens))  # most tokens are none of them
     long = K1 * (1 - B + B * len(tokens) / average_tokens)
     total = 0.0
     for word in words:
