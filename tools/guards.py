@@ -111,8 +111,8 @@ GUARDS = {
     ),
     "a search reads what the codes may not have yet": Guard(
         "store/codes.py",
-        "besides = changed if allowed",
-        "besides = set() if allowed",
+        "besides = changed if where",
+        "besides = set() if where",
         "tests/unit/search/test_codes.py",
     ),
     "a commit that raised and stands is in no codes": Guard(

@@ -179,8 +179,10 @@ class Run:
         while True:
             if self._must_stop():
                 return "cancelled"
-            stopped_by = stopped_by or self._reason_to_stop()
-            while stopped_by is None and self._wants_more():
+            # Asked before each claim: the commit that makes it wanted may be why to stop.
+            while (stopped_by := stopped_by or self._reason_to_stop()) is None and (
+                self._wants_more()
+            ):
                 if self._around.woken.is_set():
                     # Not earlier: a claim from before that commit does not see its work.
                     self._around.woken.clear()
