@@ -159,8 +159,8 @@ GUARDS = {
     ),
     "equal texts are embedded once": Guard(
         "pipeline/embed.py",
-        "        places.setdefault(content_hash, []).append(place)\n",
-        "        places[bytes([place % 256, place // 256])] = [place]\n",
+        "        first = first_of.setdefault(content_hash, place)\n",
+        "        first = first_of.setdefault((content_hash, place), place)\n",
         "tests/unit/pipeline/test_staleness.py",
     ),
     "an embedder of another identity is refused": Guard(
