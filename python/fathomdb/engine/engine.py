@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from fathomdb.actors import query as queries
@@ -22,7 +22,7 @@ from fathomdb.search import filters, lookup, searcher
 from fathomdb.search.hybrid import DEFAULT_VECTOR_WEIGHT, Fusion
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -121,6 +121,8 @@ class Engine:
         """
         self._runtime.check()
         timeout = _check_timeout(timeout)
+        if isinstance(nodes, Mapping):  # its keys would be taken for what is to be written
+            raise prepare.not_a_node(nodes)
         given = (nodes,) if isinstance(nodes, Node) else nodes
         _check_items("nodes", given, "Node objects")
         ended = (retire,) if isinstance(retire, str) else retire

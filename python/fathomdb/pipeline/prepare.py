@@ -54,6 +54,14 @@ class PreparedNode:
     vectors: dict[int, ReadyVector] = field(default_factory=dict)
 
 
+def not_a_node(value: object) -> InvalidInputError:
+    """What to say of something that was given in place of a Node."""
+    advice = "; ingest takes dicts" if isinstance(value, Mapping) else ""
+    return InvalidInputError(
+        f"write takes Node objects, got {type(value).__name__}: {_short(value)}{advice}"
+    )
+
+
 def prepare(
     written: Iterable[Node],
     chunk_chars: Callable[[str], int],
@@ -81,9 +89,7 @@ def prepare(
     limit = 0
     for node in written:
         if not isinstance(node, Node):
-            raise InvalidInputError(
-                f"write takes Node objects, got {type(node).__name__}: {_short(node)}"
-            )
+            raise not_a_node(node)
         check_request_size(len(prepared) + 1)
         node_id, text, given = node.node_id, node.text, node.chunks
         if node.kind != kind or kind is None:

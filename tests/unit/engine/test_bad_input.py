@@ -110,10 +110,15 @@ BAD_NODES = {
     "chunk-id-of-another": (Node("Doc", "x", chunks=[Chunk("a", "part-1")]), "'parts'"),
     "chunk-id-of-another-automatic": (Node("Doc", "x", chunks=[Chunk("a", "parts#1")]), "'parts'"),
     "chunk-id-of-one-beside": (Node("Doc", "x", chunks=[Chunk("a", "good#0")]), "'good'"),
-    "not-a-node": ({"kind": "Doc", "node_id": "x"}, "dict"),
+    "not-a-node": ({"kind": "Doc", "node_id": "x"}, "ingest takes dicts"),
     "a-string": ("x", "'x'"),
     "none": (None, "NoneType"),
 }  # fmt: skip
+
+
+def test_a_dict_is_named_and_not_its_first_key(live):
+    with pytest.raises(InvalidInputError, match=r"got dict: \{'kind': 'Doc'.+ingest takes dicts"):
+        live.write({"kind": "Doc", "id": "x"})
 
 
 @pytest.mark.parametrize(("bad", "names"), BAD_NODES.values(), ids=BAD_NODES)
