@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,18 +28,32 @@ class Word:
     weight: float
 
 
-def score(tokens: Sequence[str], words: Sequence[Word], average_tokens: float) -> float:
-    """The score of a chunk for a query, from the tokens of its text; 0 where it has no word of it."""
-    wanted = {word.tokens[0] for word in words}
-    counts = Counter(filter(wanted.__contains__, tokens))  # most tokens are none of them
-    long = K1 * (1 - B + B * len(tokens) / average_tokens)
-    total = 0.0
-    for word in words:
-        times = counts[word.tokens[0]]
-        if times and len(word.tokens) > 1:
-            times = _times(tokens, word.tokens)
-        total += word.weight * times * (K1 + 1) / (times + long)
-    return total
+class Scorer:
+    """Scores chunks for one query.
+
+    Args:
+        words: Those of the query.
+        average_tokens: Of a chunk of the file.
+    """
+
+    def __init__(self, words: Sequence[Word], average_tokens: float) -> None:
+        self._words = [(word.tokens[0], word) for word in words]
+        self._is_first = {first for first, _ in self._words}.__contains__
+        self._average_tokens = average_tokens
+
+    def score(self, tokens: Sequence[str]) -> float:
+        """The score of a chunk from the tokens of its text; 0 where it has no word of the query."""
+        counts: dict[str, int] = {}
+        for token in filter(self._is_first, tokens):  # most tokens are none of them
+            counts[token] = counts.get(token, 0) + 1
+        long = K1 * (1 - B + B * len(tokens) / self._average_tokens)
+        total = 0.0
+        for first, word in self._words:
+            if first in counts:
+                several = len(word.tokens) > 1
+                times = _times(tokens, word.tokens) if several else counts[first]
+                total += word.weight * times * (K1 + 1) / (times + long)
+        return total
 
 
 def _times(tokens: Sequence[str], phrase: tuple[str, ...]) -> int:

@@ -52,11 +52,11 @@ def scored(
         bm25.Word(tuple(cut_word(term.word)), bm25.weight(terms.corpus.chunks, count))
         for term, count in zip(terms.every, found_in, strict=True)
     ]
-    average = terms.corpus.tokens / terms.corpus.chunks
+    scorer = bm25.Scorer(words, terms.corpus.tokens / terms.corpus.chunks)
     ranked = (
         Ranked(key, rows[key], score)
         for key, text in chunks.texts(db, rows)
-        if (score := bm25.score(cut(text), words, average)) > 0
+        if (score := scorer.score(cut(text))) > 0
     )
     return sorted(ranked, key=lambda row: (-row.score, row.chunk_key))
 
