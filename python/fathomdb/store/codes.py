@@ -251,7 +251,10 @@ class Codes:
         if where is None:
             chunk_keys = index.codes.search(query, index.candidates(k, reads), reads)
         else:
-            chunk_keys = _allowed(db, index, query, k, reads, where)
+            chunk_keys, are_listed = _allowed(db, index, query, k, reads, where)
+            if are_listed:
+                # Told by the snapshot, not by codes: some may have no vector yet, or one elsewhere.
+                return Candidates(chunk_keys, True, frozenset())
         # After the scan: what changed while it ran was changed by a commit that is in the log.
         since = min(number, applied)
         with self._lock:
@@ -262,7 +265,9 @@ class Codes:
             return "changing"
         same = [key for key in chunk_keys if key not in changed]
         besides = changed if where is None else _meeting(db, where, changed)
-        return Candidates([*same, *besides], len(chunk_keys) < reads, frozenset(same))
+        # Fewer than were asked for are all that there are, unless rows went while they were chosen.
+        is_all = len(chunk_keys) < reads and not changed
+        return Candidates([*same, *besides], is_all, frozenset(same))
 
     def forget(self, table: str) -> None:
         """Has the codes of a table read again: they are not what the file holds."""
@@ -344,8 +349,10 @@ class Codes:
 
 def _allowed(
     db: apsw.Connection, index: Index, query: bytes, k: int, reads: int, where: Condition
-) -> list[int]:
-    """The nearest of the chunks that meet a condition; all of them where they are fewer than ``reads``.
+) -> tuple[list[int], bool]:
+    """The nearest of the chunks that meet a condition, or, and then True, a list of all of them.
+
+    They are listed where they are fewer than ``reads``.
 
     Which of the nearest meet it is asked, further and further out, as long as that is less work than
     to list all that do.
@@ -361,13 +368,13 @@ def _allowed(
         meeting = _meeting(db, where, nearest)
         if len(meeting) >= reads:
             listing.close()
-            return [key for key in nearest if key in meeting][:reads]
+            return [key for key in nearest if key in meeting][:reads], False
         # What the share that met it asks for, and half as much again.
         asked = max(2 * asked, 3 * asked * reads // (2 * max(1, len(meeting))))
     listed += [row[0] for row in listing]
     if len(listed) < reads:
-        return listed
-    return index.codes.search(query, index.candidates(k, reads), reads, listed)
+        return listed, True
+    return index.codes.search(query, index.candidates(k, reads), reads, listed), False
 
 
 def _meeting(db: apsw.Connection, where: Condition, chunk_keys: Iterable[int]) -> set[int]:
