@@ -46,6 +46,8 @@ def find(
     for kind, content_of in of_kind.items():
         blobs = vectors.read(db, kind, profile.profile_id, content_of)
         known |= {content_of[key]: blob for key, blob in blobs.items()}
+    # What is damaged in the file is embedded anew: copied, it would be damage twice.
+    known = {key: blob for key, blob in known.items() if len(blob) == 4 * profile.dimension}
     if not known:
         return {}
     packed, row_of = _sound(known, profile.dimension, normalized=profile.normalizes)
@@ -62,16 +64,12 @@ def find(
 def _sound(
     known: Mapping[bytes, bytes], dimension: int, *, normalized: bool
 ) -> tuple[PackedVectors, dict[bytes, int]]:
-    """Stored vectors as one batch, bit for bit, and the rows of those that are worth copying.
-
-    What is damaged in the file is embedded anew: copied, it would be damage twice.
-    """
-    whole = {key: blob for key, blob in known.items() if len(blob) == 4 * dimension}
-    joined = memoryview(b"".join(whole.values())).cast("f", (len(whole), dimension))
+    """Stored vectors as one batch, bit for bit, and the rows of those that are worth copying."""
+    joined = memoryview(b"".join(known.values())).cast("f", (len(known), dimension))
     packed = _native.pack_vectors(joined, dimension)
     bad = {n for n, _, _, _ in packed.bad}
     if normalized:
-        for n, blob in enumerate(whole.values()):
+        for n, blob in enumerate(known.values()):
             if abs(math.hypot(*array("f", blob)) - 1.0) > NORM_TOLERANCE:
                 bad.add(n)
-    return packed, {key: n for n, key in enumerate(whole) if n not in bad}
+    return packed, {key: n for n, key in enumerate(known) if n not in bad}

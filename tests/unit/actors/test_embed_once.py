@@ -290,6 +290,28 @@ def test_a_vector_that_is_damaged_in_the_file_is_embedded_anew_and_not_copied(db
     inside.check(db, MODEL)
 
 
+@pytest.mark.parametrize("others", [0, 3], ids=["alone", "among others"])
+def test_a_cached_vector_of_another_length_is_embedded_anew(db, embedder, others):
+    names = ["cut", *(f"whole {n}" for n in range(others))]
+    db.write([Node("Doc", name, name) for name in names])
+    drain(db)
+    db.write(retire=names)
+    inside.in_writer(
+        db,
+        lambda tx: tx.db.execute(
+            "UPDATE vector_cache SET embedding = substr(embedding, 1, 8) WHERE content_hash = ?",
+            (bytes.fromhex(sha("cut")),),
+        ),
+    )
+    calls = len(embedder.batches)
+
+    db.write([Node("Doc", name, name) for name in names])
+    assert drain(db).reused == others
+
+    assert embedder.batches[calls:] == [("cut",)]
+    inside.check(db, embedder.inner)
+
+
 def test_hashes_that_begin_alike_are_told_apart(db, embedder):
     db.write(Node("Doc", "a", "one"))
     drain(db)
