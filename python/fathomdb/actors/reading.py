@@ -13,13 +13,22 @@ LULL_SECONDS = 0.02
 
 
 class Reading:
-    """The gets and searches that are under way, as a context for each; for any thread."""
+    """The gets and searches that are under way, as a context for each; for any thread.
+
+    ``rests_until`` is when backfill need not rest for them any more, in monotonic seconds; the
+    projector's. It is here and not in a run, which may end before its rest does.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._open = 0
         self._ended_at = float("-inf")
+        self.rests_until = float("-inf")
+
+    def rest(self, seconds: float) -> None:
+        """Has backfill rest so much longer, from now or from the end of its rest on."""
+        self.rests_until = max(self._clock.monotonic(), self.rests_until) + seconds
 
     def __enter__(self) -> Self:
         with self._lock:

@@ -122,7 +122,6 @@ class Run:
         # Of the engine's own part of a batch, not the embedder's: since when, and how much so far.
         self._working_since = self._clock.monotonic()
         self._worked_seconds = 0.0
-        self._rests_until = self._working_since
 
     @property
     def claims(self) -> int:
@@ -210,8 +209,7 @@ class Run:
                 claimed = self._settling.collect()
                 self._note_worked()
                 if not claimed.incremental:
-                    now, rest = self._clock.monotonic(), REST_SHARE * self._worked_seconds
-                    self._rests_until = max(now, self._rests_until) + rest
+                    self._around.reading.rest(REST_SHARE * self._worked_seconds)
                 self._worked_seconds = 0.0
                 self._on_applied(self.tally)
                 self._news += 1
@@ -273,7 +271,8 @@ class Run:
         the time to themselves, and backfill still comes on (decision 0058).
         """
         return self._is_beside_reads and (
-            self._settling.has_backfill or self._clock.monotonic() < self._rests_until
+            self._settling.has_backfill
+            or self._clock.monotonic() < self._around.reading.rests_until
         )
 
     @property
@@ -473,8 +472,8 @@ class Run:
             ends.extend(end for batch in self._window if (end := batch.ends_at) is not None)
             if may_claim and self._deadline is not None:
                 ends.append(self._deadline)
-            if may_claim and self._rests_until > now:
-                ends.append(self._rests_until)
+            if may_claim and self._around.reading.rests_until > now:
+                ends.append(self._around.reading.rests_until)
             self._around.changed.wait_for(something, max(0.0, min(ends) - now))
 
     def _now_ms(self) -> int:

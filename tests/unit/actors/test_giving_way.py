@@ -64,6 +64,17 @@ def test_backfill_rests_while_someone_reads_and_fresh_work_does_not(db):
         assert before - _pending(db) <= AHEAD
 
 
+def test_a_rest_is_not_over_where_a_run_ends_before_it(db):
+    with db._runtime.reading():
+        db.admin.configure_vec("Note")
+        fresh = db.write(fathomdb.Node("Note", "new", "a fresh text"))
+        assert db.wait(fresh, timeout=30).complete
+        before = _pending(db)
+        for _ in range(20):  # each drain ends the run of the background, and has nothing to do
+            db._runtime.projector.drain((), 1.0, None)
+        assert before - _pending(db) <= AHEAD
+
+
 def test_a_drain_does_not_rest(db):
     with db._runtime.reading():
         db.admin.configure_vec("Note")
