@@ -41,7 +41,8 @@ impl Places {
         // Keys follow one another: multiplied by an odd number they are spread.
         let spread = key.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let home = ((spread >> 32) * self.table.len() as u64) >> 32;
-        (home as usize, (spread >> SLOT_BITS) as u32 & !SLOT)
+        // Of bits that do not make the home: those are alike in neighbours.
+        (home as usize, spread as u32 & !SLOT)
     }
 
     pub(super) fn next(&self, at: usize) -> usize {
@@ -101,5 +102,29 @@ impl Places {
         }
         self.table[hole] = EMPTY;
         self.count -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Places, SLOT};
+    use std::cell::Cell;
+
+    #[test]
+    fn hardly_a_wrong_key_is_looked_at() {
+        let keys = 100_000_u32;
+        let mut places = Places::of_size(keys as usize / 7 * 8 + 8);
+        for slot in 0..keys {
+            places.insert(i64::from(slot), slot);
+        }
+        let looked = Cell::new(0_u32);
+        let key_of = |slot: u32| {
+            looked.set(looked.get() + 1);
+            i64::from(slot & SLOT)
+        };
+        for missing in keys..2 * keys {
+            assert_eq!(places.locate(i64::from(missing), key_of), None);
+        }
+        assert!(looked.get() < keys / 3, "{}", looked.get());
     }
 }
