@@ -257,19 +257,17 @@ impl CodeIndex {
         // They come in the order of their places, so each segment is locked once.
         for of_one in found.chunk_by(|one, other| segment_of(one.1) == segment_of(other.1)) {
             let segment = read(&segments[segment_of(of_one[0].1)]);
+            let bytes_of = |slot: u32| {
+                let first = place_of(slot) * self.dimension;
+                &segment.bytes[first..first + self.dimension]
+            };
             for (n, (score, slot)) in of_one.iter().enumerate() {
                 let place = place_of(*slot);
-                if self.has_bytes
-                    && let Some((_, later)) = of_one.get(n + FETCHED_AHEAD)
-                {
-                    let first = place_of(*later) * self.dimension;
-                    self.kernel
-                        .fetch(&segment.bytes[first..first + self.dimension]);
-                }
                 let score = if self.has_bytes {
-                    let first = place * self.dimension;
-                    let bytes = &segment.bytes[first..first + self.dimension];
-                    f32::from(segment.steps[place]) * self.kernel.dot(&query, bytes)
+                    if let Some((_, later)) = of_one.get(n + FETCHED_AHEAD) {
+                        kernels::fetch(bytes_of(*later));
+                    }
+                    f32::from(segment.steps[place]) * self.kernel.dot(&query, bytes_of(*slot))
                 } else {
                     #[expect(clippy::cast_precision_loss, reason = "7 times a dimension fits")]
                     let score = *score as f32;

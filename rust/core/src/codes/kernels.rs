@@ -104,17 +104,6 @@ impl Kernel {
         }
     }
 
-    /// Has a row come from memory while others are compared; a wish.
-    pub fn fetch(self, row: &[i8]) {
-        #[cfg(target_arch = "x86_64")]
-        for line in row.chunks(CACHE_LINE) {
-            // SAFETY: a prefetch reads nothing that the program sees.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr()) };
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = row;
-    }
-
     /// The dot product of a query with a row of bytes.
     #[must_use]
     pub fn dot(self, query: &[f32], row: &[i8]) -> f32 {
@@ -127,6 +116,16 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => unsafe { x86::dot_avx512(query, row) },
         }
+    }
+}
+
+/// Has a row come from memory while others are compared; a wish, on x86 alone.
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
+pub fn fetch(row: &[i8]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in row.chunks(CACHE_LINE) {
+        // SAFETY: a prefetch reads nothing that the program sees.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr()) };
     }
 }
 
