@@ -87,7 +87,9 @@ class Mailbox(Generic[T]):
         """
         with self._lock:
             if wanted > 1:
-                self._wait(min(wanted, self._group_size), time.monotonic() + seconds)
+                # Never for more than fit: who puts the next one waits for this to take some.
+                wanted = min(wanted, self._group_size, self.size)
+                self._wait(wanted, time.monotonic() + seconds)
             self._wait(1, None)
             group: list[T] = []
             weight = 0

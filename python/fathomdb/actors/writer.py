@@ -106,6 +106,8 @@ class WriterActor(Actor):
         self._gate = threading.Lock()
         self._closing = False
         self._ended = False
+        self._taken: list[_Request] = []
+        """The group that is being committed: a writer that dies of it answers it, too."""
         self._last: Operation[Any] | None = None
 
     # --- from any thread --------------------------------------------------------------------------
@@ -169,10 +171,10 @@ class WriterActor(Actor):
 
     def _run(self) -> None:
         while not (self._closing and self._mailbox.empty()):
-            group = self._next_group()
-            if group:
-                self._commit_group(group)
-            del group  # while it waits for the next one, nothing of it stays in memory
+            self._taken = self._next_group()
+            if self._taken:
+                self._commit_group(self._taken)
+            self._taken = []  # while it waits for the next one, nothing of it stays in memory
         if self._last is not None:
             last = _Request(self._last, 1)
             self._commit_group([last])
@@ -265,6 +267,14 @@ class WriterActor(Actor):
 
     def _crashed(self, error: BaseException) -> None:
         self._closing = self._ended = True
-        self._refuse_waiting(
-            FathomError(f"the writer stopped: {error!r}; close the engine and open it again")
-        )
+        try:
+            self._db.close()  # or the file stays locked by what was begun
+        except Exception as failure:
+            logger.warning("the connection of a writer that stopped is not closed: %s", failure)
+        stopped = f"the writer stopped: {error!r}; close the engine and open it again"
+        for request in self._taken:
+            if not request.reply.done():
+                self._answer(
+                    request, None, FathomError(f"{stopped}; this write may or may not be there")
+                )
+        self._refuse_waiting(FathomError(stopped))

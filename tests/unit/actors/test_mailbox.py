@@ -9,6 +9,9 @@ import pytest
 
 from fathomdb.actors.mailbox import Mailbox, NoRoomError
 
+FOREVER = 1e6
+"""Seconds: pytest's limit ends a test that waits so long."""
+
 
 @dataclass
 class Item:
@@ -81,7 +84,12 @@ def test_a_group_that_is_heavy_enough_is_not_waited_for():
 
 def test_no_more_are_waited_for_than_a_group_has():
     mailbox = filled(Item(0), Item(1), group_size=2)
-    assert len(mailbox.take(wanted=8, seconds=60.0)) == 2
+    assert len(mailbox.take(wanted=8, seconds=FOREVER)) == 2
+
+
+def test_no_more_are_waited_for_than_fit():
+    mailbox = filled(Item(0), Item(1), size=2)
+    assert len(mailbox.take(wanted=8, seconds=FOREVER)) == 2
 
 
 def test_those_that_came_in_time_are_taken_where_others_did_not():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import apsw
 import pytest
 
 import fathomdb
@@ -18,6 +19,7 @@ from fathomdb import (
 )
 from fathomdb.actors import writer
 from fathomdb.errors import StorageError
+from fathomdb.store.transaction import Transaction
 
 
 @pytest.fixture
@@ -308,6 +310,47 @@ def test_a_full_disk_is_answered_to_every_request_and_the_writer_goes_on(open_sm
     assert db.count() == 0
 
     assert db.write(Node("Note", "n", "a text")).written == 1
+
+
+def test_a_writer_that_dies_answers_the_group_that_it_dies_of(open_small, caplog):
+    db = open_small()
+    held = Held(db)
+
+    def dies(tx):
+        raise SystemExit("of this")
+
+    replies = [*map(held.submit, (_insert("before"), dies, _insert("after")))]
+    held.let_go()
+
+    for reply in replies:
+        with pytest.raises(fathomdb.FathomError, match=r"stopped: SystemExit.+open it again"):
+            reply.result(30)
+    held.reply.result(30)
+    assert caplog.text.count("stopped after an unexpected error") == 1
+    with pytest.raises(fathomdb.FathomError):
+        db.write(Node("Note", "n", "a text"))
+
+
+def test_a_rollback_that_fails_is_answered_and_the_file_is_as_before(open_small, monkeypatch):
+    db = open_small()
+    db.write(Node("Note", "n", "a text"))
+
+    def fails(tx):
+        raise apsw.IOError("disk I/O error")
+
+    def broken(tx):
+        _insert("half")(tx)
+        raise ValueError("bad")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Transaction, "rollback", fails)
+        with pytest.raises(fathomdb.FathomError, match="the writer stopped"):
+            inside.in_writer(db, broken)
+        db.close()
+
+    db = open_small()
+    assert db.count() == 1
+    assert "half" not in _status_names(db)
 
 
 def test_nothing_is_called_or_answered_before_the_commit_has_returned(open_small):
