@@ -283,9 +283,9 @@ class Engine:
     ) -> Iterator[NodeRecord]:
         """Streams live nodes, in pages that each are one snapshot."""
         self._runtime.check()
-        return lookup.stream(self._snapshot, self._filter(kind, where))
+        return lookup.stream(self._reading, self._filter(kind, where))
 
-    def _snapshot(self) -> AbstractContextManager[Connection]:
+    def _reading(self) -> AbstractContextManager[Connection]:
         # A method of the engine: who has a stream has the engine, which closes when nobody has it.
         return self._runtime.reading()
 
